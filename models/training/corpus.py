@@ -1,0 +1,132 @@
+"""Everything that training reads, made once from the reference history and kept in one folder."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from models.training.examples import ExampleBuilder, Recollection, keys
+from models.training.history import draw_all
+from models.training.presets import Preset
+from models.training.tokenizer import train_tokenizer
+from service.anchors.encoder import Encoder
+from service.anchors.history import anchors_of, draw
+from service.domains import catalog, reference
+from service.vocabulary.domain import Domain
+from service.world.codec import Codec, fold, markers, pairs
+
+TOKENIZER_SAMPLE = 4_000
+CHUNK = 1_000
+ALONE = 0.25
+"""How often an example remembers no recorded case at all."""
+
+Tokens = tuple[NDArray[np.uint16], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Flat token ids of all examples, what each token is worth, and where each example ends."""
+
+    ids: NDArray[np.uint16]
+    worth: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.ids.tobytes() + self.worth.tobytes()).hexdigest()
+
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.ends, prepend=0)
+
+    def example(self, number: int) -> "Tokens":
+        start = self.ends[number - 1] if number else 0
+        return self.ids[start : self.ends[number]], self.worth[start : self.ends[number]]
+
+
+def make_tokenizer(preset: Preset, path: Path) -> Codec:
+    """Trains the tokenizer on a sample of the history, or reads it back."""
+    if not path.exists():
+        texts = [text for domain in catalog().values() for text in _texts(domain)]
+        path.write_text(train_tokenizer(texts, markers(catalog().values()), preset.vocabulary))
+    return Codec(path.read_text())
+
+
+def make_corpus(preset: Preset, codec: Codec, cache: Path, work: Path) -> Corpus:
+    """Builds the examples of every domain, or reads them back, and shuffles them together."""
+    parts = [_read_or_make(preset, codec, cache, domain, work / f"{domain.name}.npz") for domain in catalog().values()]
+    examples = [part.example(number) for part in parts for number in range(len(part))]
+    Random(preset.seed).shuffle(examples)
+    return _joined(examples)
+
+
+def _read_or_make(preset: Preset, codec: Codec, cache: Path, domain: Domain, path: Path) -> Corpus:
+    if not path.exists():
+        corpus = _joined(_examples(preset, codec, cache, domain))
+        np.savez(path, ids=corpus.ids, worth=corpus.worth, ends=corpus.ends)
+    held = np.load(path)
+    return Corpus(held["ids"], held["worth"], held["ends"])
+
+
+def _joined(examples: Sequence[Tokens]) -> Corpus:
+    ids, worth = (np.concatenate(parts) for parts in zip(*examples, strict=True))
+    return Corpus(ids, worth, np.cumsum([len(tokens) for tokens, _ in examples]))
+
+
+def recollect(domain: Domain, count: int, encoder: Encoder) -> Recollection:
+    """The bundled history of a domain as training and validation search it."""
+    anchors = [
+        anchor for trajectory in draw_all(domain.name, "bundled", count) for anchor in anchors_of(domain, trajectory)
+    ]
+    return Recollection(anchors, encoder.encode([anchor.key.text for anchor in anchors]))
+
+
+def _examples(preset: Preset, codec: Codec, cache: Path, domain: Domain) -> list[Tokens]:
+    memory = recollect(domain, preset.bundled, Encoder(cache, threads=2))
+    work = partial(_chunk, preset, ExampleBuilder(codec, domain, memory), cache, domain.name)
+    starts = range(0, preset.trajectories, CHUNK)
+    with ProcessPoolExecutor(2) as pool, tqdm(desc=f"{domain.name}: examples", total=preset.trajectories) as bar:
+        made: list[Tokens] = []
+        for part in pool.map(work, starts):
+            made += part
+            bar.update(len(part))
+    return made
+
+
+def _chunk(preset: Preset, builder: ExampleBuilder, cache: Path, domain: str, start: int) -> list[Tokens]:
+    """Examples `start` to `start + CHUNK`; a share of them remembers no recorded case."""
+    rng = Random(f"{preset.seed}/{domain}/{start}")
+    drawn = [
+        draw(reference(domain), catalog()[domain], "train", start + i)[1]
+        for i in range(min(CHUNK, preset.trajectories - start))
+    ]
+    asked = [list(keys(catalog()[domain], trajectory)) if rng.random() >= ALONE else [] for trajectory in drawn]
+    vectors = iter(Encoder(cache).encode([text for texts in asked for text in texts]))
+    examples = [
+        builder.build(rng, trajectory, [next(vectors) for _ in texts])
+        for trajectory, texts in zip(drawn, asked, strict=True)
+    ]
+    return [
+        (np.array(e.ids[: preset.longest], np.uint16), np.array(e.worth[: preset.longest], np.uint8)) for e in examples
+    ]
+
+
+def _texts(domain: Domain) -> list[str]:
+    """What the tokenizer learns its words from: all that is told and all that is said."""
+    texts: list[str] = []
+    for trajectory in draw_all(domain.name, "train", TOKENIZER_SAMPLE, workers=2):
+        first = trajectory.transitions[0]
+        facts = domain.facts(first.state, first.action)
+        told = [fact.value for fact in facts] + [first.action.text, first.action.kind]
+        changed = [part for step in trajectory.transitions for pair in pairs(step.changes) for part in pair]
+        said = [step.observation for step in trajectory.transitions] + changed + [fact.name for fact in facts]
+        texts += [f" {fold(text)}" for text in told] + [f" {text}" for text in said]
+    return texts

@@ -1,0 +1,28 @@
+"""The reference history in bulk."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from service.anchors.history import draw
+from service.domains import catalog, reference
+from service.vocabulary.rollout import Trajectory
+
+CHUNK = 250
+
+
+def draw_all(domain: str, part: str, count: int, workers: int = 1) -> Iterator[Trajectory]:
+    """Trajectories 0 to count - 1, in order."""
+    starts = range(0, count, CHUNK)
+    chunk: Callable[[int], list[Trajectory]] = partial(_chunk, domain, part, count)
+    if workers == 1:
+        yield from (trajectory for start in starts for trajectory in chunk(start))
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        for trajectories in pool.map(chunk, starts):
+            yield from trajectories
+
+
+def _chunk(domain: str, part: str, count: int, start: int) -> list[Trajectory]:
+    process, field = reference(domain), catalog()[domain]
+    return [draw(process, field, part, number)[1] for number in range(start, min(start + CHUNK, count))]

@@ -1,0 +1,38 @@
+"""How a checkpoint is trained: one preset, every number that matters."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Sizes in tokens unless said; `label_weight` and `told_weight` are against 1 for a token of changes or prose."""
+
+    name: str
+    vocabulary: int = 4096
+    hidden: int = 384
+    intermediate: int = 1024
+    layers: int = 4
+    heads: int = 6
+    kv_heads: int = 2
+    head_dim: int = 64
+    context: int = 2048
+    bundled: int = 3_000
+    """Trajectories a domain in the bundled history: the anchors."""
+    trajectories: int = 50_000
+    """Trajectories a domain to learn from; none of them is an anchor."""
+    longest: int = 512
+    batch: int = 8_192
+    epochs: float = 1.0
+    rate: float = 1.5e-3
+    warmup: float = 0.03
+    decay: float = 0.05
+    label_weight: float = 10.0
+    told_weight: float = 0.05
+    seed: int = 17
+
+
+PRESETS = {
+    "mini": Preset("mini"),
+    "tiny": Preset("tiny", 1024, 64, 128, 2, 2, 1, 32, bundled=60, trajectories=150, batch=2_048),
+}
+"""`mini` is the bundled checkpoint; `tiny` shows in a minute that every stage runs, and knows nothing."""

@@ -1,0 +1,198 @@
+"""Trains a world model from scratch, top to bottom.
+
+    premortem-models train --preset mini --out models/checkpoints/mini
+
+Stages: tokenizer, corpus, training, export, manifest. Each leaves its result in `build/train/PRESET`; run again, it goes on
+where it stopped.
+"""
+
+import json
+import math
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from models.training.corpus import Corpus, make_corpus, make_tokenizer
+from models.training.examples import Worth
+from models.training.export import export
+from models.training.presets import Preset
+from service.world.checkpoint import GRAPH, MANIFEST, TOKENIZER, Manifest, sha256
+from service.world.codec import Codec
+
+SAVE_EVERY = 200
+BUCKET = 64
+VALID_SHARE = 100
+"""Every 100th example is held out of training, to watch the loss by."""
+
+
+def train(preset: Preset, work: Path, out: Path, made: str) -> None:
+    """`made` is the date for the manifest, handed in."""
+    torch.manual_seed(preset.seed)
+    work.mkdir(parents=True, exist_ok=True)
+
+    # tokenizer and corpus
+    codec = make_tokenizer(preset, work / TOKENIZER)
+    corpus = make_corpus(preset, codec, work.parent.parent / "cache", work)
+    held = np.arange(0, len(corpus), VALID_SHARE)
+    learnt = np.setdiff1d(np.arange(len(corpus)), held)
+
+    # model, optimiser, and whatever an earlier run left
+    model = Qwen3ForCausalLM(config(preset, codec))
+    plan = list(batches(corpus, learnt, preset))
+    optimiser = torch.optim.AdamW(groups(model, preset.decay), lr=preset.rate, betas=(0.9, 0.95), fused=True)
+    resume = work / "resume.pt"
+    done = 0
+    if resume.exists():
+        saved = torch.load(resume)
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        done = saved["done"]
+
+    # training
+    model.train()
+    bar = tqdm(range(done, len(plan)), "training", len(plan), initial=done, mininterval=5)
+    for step in bar:
+        for group in optimiser.param_groups:
+            group["lr"] = preset.rate * schedule(step / len(plan), preset.warmup)
+        loss, label_loss = losses(model, corpus, plan[step], preset)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        bar.set_postfix(loss=f"{loss.item():.3f}", outcome=f"{label_loss:.3f}")
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == len(plan):
+            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "done": step + 1}, resume)
+
+    # the checkpoint and its story
+    score = held_out_loss(model, corpus, held, preset)
+    save(model, codec, (work / TOKENIZER).read_text(), out)
+    files = {name: sha256(out / name) for name in ("model.safetensors", GRAPH, TOKENIZER, "config.json")}
+    told = Manifest(
+        name=preset.name,
+        codec=codec.fingerprint,
+        made=made,
+        revision=revision(),
+        arguments=asdict(preset),
+        data={
+            "history": "reference",
+            "examples": len(learnt),
+            "tokens": int(corpus.ends[-1]),
+            "sha256": corpus.digest(),
+        },
+        files=files,
+        scores={"outcome_log_loss": score, "parameters": float(model.num_parameters())},
+    )
+    (out / MANIFEST).write_text(told.model_dump_json(indent=2) + "\n")
+    print(f"{out}: {model.num_parameters() / 1e6:.1f} M parameters, held-out outcome log loss {score:.4f}")
+
+
+def config(preset: Preset, codec: Codec) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=preset.vocabulary,
+        hidden_size=preset.hidden,
+        intermediate_size=preset.intermediate,
+        num_hidden_layers=preset.layers,
+        num_attention_heads=preset.heads,
+        num_key_value_heads=preset.kv_heads,
+        head_dim=preset.head_dim,
+        max_position_embeddings=preset.context,
+        tie_word_embeddings=True,
+        pad_token_id=codec.pad,
+        eos_token_id=codec.step,
+        bos_token_id=None,
+    )
+
+
+def groups(model: torch.nn.Module, decay: float) -> list[dict[str, object]]:
+    """Weight decay for matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """Linear warm-up, then a cosine to a twentieth."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def batches(corpus: Corpus, numbers: NDArray[np.int64], preset: Preset) -> Iterator[NDArray[np.int64]]:
+    """Batches of about `batch` tokens, of examples of like length, in a seeded order."""
+    rng = np.random.default_rng(preset.seed)
+    lengths = corpus.lengths()
+    rounds = math.ceil(preset.epochs)
+    order = np.concatenate([rng.permutation(numbers) for _ in range(rounds)])[: int(len(numbers) * preset.epochs)]
+    plan: list[NDArray[np.int64]] = []
+    for bucket in np.array_split(order, max(1, len(order) // (BUCKET * 64))):
+        run: list[int] = []
+        for number in bucket[np.argsort(lengths[bucket], kind="stable")]:
+            if run and (len(run) + 1) * lengths[number] > preset.batch:
+                plan.append(np.array(run))
+                run = []
+            run.append(int(number))
+        plan.append(np.array(run))
+    yield from (plan[i] for i in rng.permutation(len(plan)))
+
+
+def losses(
+    model: Qwen3ForCausalLM, corpus: Corpus, numbers: NDArray[np.int64], preset: Preset
+) -> tuple[torch.Tensor, float]:
+    """The weighted loss of a batch, and the plain loss of its outcome tokens alone."""
+    ids, worth = padded(corpus, numbers)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
+        logits = model.lm_head(hidden)
+    each = functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    kinds = worth[:, 1:].flatten()
+    weights = torch.tensor([preset.told_weight, 1.0, preset.label_weight, 0.0])[kinds]
+    labels = each[kinds == Worth.outcome]
+    return (each * weights).sum() / weights.sum(), labels.mean().item()
+
+
+def padded(corpus: Corpus, numbers: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids and worths; padding is worth nothing (3), and causal attention never looks at it."""
+    examples = [corpus.example(int(number)) for number in numbers]
+    longest = max(len(ids) for ids, _ in examples)
+    ids = np.zeros((len(examples), longest), np.int64)
+    worth = np.full((len(examples), longest), 3, np.int64)
+    for row, (tokens, values) in enumerate(examples):
+        ids[row, : len(tokens)], worth[row, : len(tokens)] = tokens, values
+    return torch.from_numpy(ids), torch.from_numpy(worth)
+
+
+@torch.no_grad()
+def held_out_loss(model: Qwen3ForCausalLM, corpus: Corpus, held: NDArray[np.int64], preset: Preset) -> float:
+    model.eval()
+    scores = [losses(model, corpus, part, preset)[1] for part in np.array_split(held, max(1, len(held) // 32))]
+    return float(np.mean(scores))
+
+
+def save(model: Qwen3ForCausalLM, codec: Codec, tokenizer: str, out: Path) -> None:
+    """The folder that vLLM and transformers open as it is, and beside it the graph of the local engine."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.to(torch.bfloat16).save_pretrained(out)
+    (out / "generation_config.json").unlink(missing_ok=True)
+    (out / TOKENIZER).write_text(tokenizer)
+    told = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<|pad|>",
+        "eos_token": "<|step|>",
+        "model_max_length": 2048,
+    }
+    (out / "tokenizer_config.json").write_text(json.dumps(told, indent=2) + "\n")
+    export(out, out / GRAPH)
+
+
+def revision() -> str:
+    """The code's revision, or `unknown` outside a checkout."""
+    answer = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "unknown"

@@ -1,0 +1,37 @@
+"""The seam to recorded history."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from service.vocabulary.anchor import Anchor, AnchorKey, Match
+
+SIMILARITY_FLOOR = 0.75
+"""Below this cosine a recorded state is not the same kind of situation and must not ground a future."""
+
+PRECEDENT_FLOOR = 0.5
+"""Below this cosine a recorded case is not even worth reminding the world model of."""
+
+
+class AnchorBankUnavailable(Exception):
+    """Recorded history cannot be read or written now."""
+
+
+class AnchorBank(Protocol):
+    """Whatever is put in can be found again by its own key. Raises `AnchorBankUnavailable` and nothing else."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def add(self, anchors: Sequence[Anchor]) -> None:
+        """Keeps the anchors, each once by its id; returns when they are durable and searchable."""
+
+    async def nearest(
+        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
+    ) -> tuple[Match, ...]:
+        """The closest anchors of the key's category at most `turns` turns away from its turn, best first, none below `floor`."""
+
+    async def count(self, domain: str) -> int: ...
+
+    async def healthy(self) -> bool: ...
+
+    async def aclose(self) -> None: ...

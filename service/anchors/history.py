@@ -1,0 +1,71 @@
+"""Recorded trajectories, as anchors."""
+
+from collections.abc import Iterable
+from random import Random
+
+from tqdm import tqdm
+
+from service.anchors.bank import AnchorBank
+from service.vocabulary.anchor import Anchor
+from service.vocabulary.domain import Domain
+from service.vocabulary.reference import Reference, Scenario, Split
+from service.vocabulary.rollout import Trajectory
+
+CHUNK = 256
+
+
+def anchors_of(domain: Domain, trajectory: Trajectory) -> Iterable[Anchor]:
+    """One anchor at the first turn, and one wherever a future may be grounded: every `anchor_interval` turns."""
+    worst = max((step.outcome for step in trajectory.transitions), key=domain.outcomes.names.index)
+    opening = trajectory.transitions[0]
+    for turn in range(0, len(trajectory.transitions), domain.policy.anchor_interval):
+        step = trajectory.transitions[turn]
+        yield Anchor(
+            id=f"{trajectory.id}/{turn}",
+            domain=domain.name,
+            key=domain.anchor_key(step.state, step.action),
+            when=trajectory.when,
+            source=trajectory.source,
+            action_kind=step.action.kind,
+            outcome=worst,
+            next_outcome=step.outcome,
+            state=step.state.model_dump(mode="json", exclude_defaults=True),
+            changes=step.changes.model_dump(mode="json", exclude_defaults=True),
+            observation=step.observation,
+            summary=summary(domain, opening.action.text, trajectory),
+        )
+
+
+def summary(domain: Domain, text: str, trajectory: Trajectory) -> str:
+    """What was done and how it ended, in one line."""
+    last = trajectory.transitions[-1]
+    return f"{_clip(text, 90)} → {domain.outcomes[last.outcome].meaning}: {_clip(last.observation, 90)}".rstrip(": ")
+
+
+def _clip(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+async def index_history(bank: AnchorBank, domain: Domain, process: Reference, count: int) -> None:
+    """Fills the bank with the domain's reference history, once, with a progress bar; goes on where an earlier start stopped."""
+    drawn = (draw(process, domain, "bundled", number)[1] for number in range(count))
+    anchors = [anchor for trajectory in drawn for anchor in anchors_of(domain, trajectory)]
+    kept = await bank.count(domain.name)
+    if kept >= len(anchors):
+        return
+    for start in tqdm(
+        range(0, len(anchors), CHUNK), f"{domain.name}: indexing the reference history", unit_scale=CHUNK
+    ):
+        await bank.add(anchors[start : start + CHUNK])
+
+
+def draw(
+    process: Reference, domain: Domain, part: str, number: int, split: Split = Split.seen
+) -> tuple[Scenario, Trajectory]:
+    """Trajectory `number` of a part of the reference history (`bundled`, `train`, `test` ...), with the scenario it began from.
+
+    The same part and number are the same trajectory for ever.
+    """
+    rng = Random(f"{domain.name}/{part}/{split}/{number}")
+    scenario = process.scenario(rng, split)
+    return scenario, process.trajectory(rng, scenario, domain.policy.horizon, f"{domain.name}-{part}-{number:06d}")

@@ -1,0 +1,68 @@
+"""POST /v1/evaluations: a proposal in, a decision out."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from fastapi.openapi.models import Example
+from pydantic import ValidationError
+
+from service.api.callers import Doorkeeper, Role
+from service.api.errors import RESPONSES, pointer
+from service.api.schemas import EvaluationRequest
+from service.errors import BadProposal, FieldError, UnknownDomain
+from service.guardrail import Guardrail
+from service.vocabulary.decision import Decision
+from service.vocabulary.domain import Domain
+from service.vocabulary.proposal import Proposal
+
+
+def router(
+    guardrail: Guardrail, domains: Mapping[str, Domain], door: Doorkeeper, examples: dict[str, Example]
+) -> APIRouter:
+    routes = APIRouter(prefix="/v1", tags=["evaluations"])
+
+    @routes.post("/evaluations", responses=RESPONSES, summary="What happens if I do this?")
+    async def evaluate(
+        request: Request, body: Annotated[EvaluationRequest, Body(openapi_examples=examples)]
+    ) -> Decision:
+        """Approve or escalate, with the evidence. An escalation is an answer (200), not an error."""
+        door.admit(request, Role.agent, Role.supervisor)
+        proposal = read_proposal(domains, body)
+        return await _unless_gone(request, guardrail.evaluate(proposal, body.options))
+
+    return routes
+
+
+def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest) -> Proposal:
+    """Raises `UnknownDomain`, or `BadProposal` naming the fields of the state."""
+    domain = domains.get(body.domain)
+    if domain is None:
+        raise UnknownDomain(f"there is no domain {body.domain!r}; there are {', '.join(domains)}")
+    try:
+        state = domain.state_type.model_validate(body.state)
+    except ValidationError as error:
+        found = [FieldError(pointer(("state", *each["loc"])), each["msg"]) for each in error.errors()]
+        raise BadProposal(f"the state is not a {domain.name} state", found) from error
+    return Proposal(domain=domain.name, state=state, action=body.action, asker=body.context)
+
+
+async def _unless_gone(request: Request, work: Any) -> Decision:
+    """Cancels the work, and with it every future, as soon as the caller hangs up."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        decision: Decision = await task
+        return decision
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,165 @@
+"""The composition root: builds the adapters, wires the rooms, closes them. The only module that knows them all."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.models import Example
+
+from service.admission import Admission
+from service.anchors.bank import AnchorBank
+from service.anchors.history import index_history
+from service.api import callers, decisions, domains, errors, evaluations, health
+from service.api.limits import BodyLimits
+from service.decisions.ledger import Ledger
+from service.decisions.sqlite import SqliteLedger
+from service.domains import catalog, examples, reference
+from service.guardrail import Chance, Guardrail, Rooms
+from service.settings import Settings
+from service.vocabulary.decision import ModelStory
+from service.vocabulary.domain import Domain
+from service.vocabulary.proposal import Action, Proposal
+from service.world.cases import CasesWorldModel
+from service.world.checkpoint import Checkpoint, DomainStory
+from service.world.model import WorldModel
+
+TITLE = "Premortem"
+ABOUT = "Ask before you act: what happens if I do this? N simulated futures of a proposed action; approve or escalate, with evidence."
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The rooms, and what is known of the world model."""
+
+    rooms: Rooms
+    stories: Mapping[str, DomainStory]
+    model: ModelStory
+
+
+def system_chance() -> Chance:
+    """The real clocks, and time-ordered random ids."""
+    return Chance(
+        time.monotonic,
+        lambda: datetime.now(UTC),
+        lambda: f"dec_{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:16]}",
+    )
+
+
+async def furnish(settings: Settings) -> House:
+    """The adapters that the settings ask for. Raises `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    bank = await _bank(settings)
+    stand_in = CasesWorldModel(bank)
+    ledger: Ledger = SqliteLedger(settings.data / "ledger.sqlite")
+    if settings.world == "cases":
+        return House(
+            Rooms(stand_in, stand_in, bank, ledger),
+            {},
+            ModelStory(engine="cases", checkpoint="", codec="", policy="1", anchors=bank.name),
+        )
+    checkpoint = await asyncio.to_thread(Checkpoint, settings.checkpoint)
+    world = await asyncio.to_thread(_local, checkpoint, settings.threads)
+    model = ModelStory(
+        engine=world.name, checkpoint=checkpoint.name, codec=checkpoint.codec.fingerprint, policy="1", anchors=bank.name
+    )
+    return House(Rooms(world, stand_in, bank, ledger), checkpoint.manifest.domains, model)
+
+
+def _local(checkpoint: Checkpoint, threads: int) -> WorldModel:
+    from service.world.local import LocalWorldModel
+
+    return LocalWorldModel(checkpoint, threads)
+
+
+async def _bank(settings: Settings) -> AnchorBank:
+    from service.anchors.encoder import Encoder
+
+    encoder = await asyncio.to_thread(Encoder, settings.data / "cache", settings.threads)
+    bank: AnchorBank
+    if settings.anchors_url:
+        from qdrant_client import AsyncQdrantClient
+
+        from service.anchors.qdrant import QdrantAnchorBank
+
+        client = AsyncQdrantClient(settings.anchors_url, api_key=settings.anchors_api_key or None)
+        bank = QdrantAnchorBank(client, "premortem", encoder)
+    else:
+        from service.anchors.edge import EdgeAnchorBank
+
+        bank = await asyncio.to_thread(EdgeAnchorBank, settings.data / "anchors", encoder)
+    for name, domain in catalog().items():
+        await index_history(bank, domain, reference(name), settings.bundled_history)
+    return bank
+
+
+def create_app(
+    settings: Settings, house: House, chance: Chance | None = None, say: Callable[[str], object] = print
+) -> FastAPI:
+    """The service over a furnished house, which it closes when it ends."""
+    chance = chance or system_chance()
+    fields = catalog()
+    cases = {name: examples(name) for name in fields}
+    door = callers.Doorkeeper(
+        first_keys(callers.Keys(settings.data / "keys.json"), say) if settings.authentication else None
+    )
+    guardrail = Guardrail(
+        fields,
+        house.rooms,
+        chance,
+        Admission(settings.full_until, settings.quorum_until, settings.admit_until),
+        house.stories,
+        house.model,
+        settings.disabled_domains,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await warm_up(guardrail, fields)
+        yield
+        for room in (house.rooms.world, house.rooms.stand_in, house.rooms.bank, house.rooms.ledger):
+            await room.aclose()
+
+    app = FastAPI(title=TITLE, description=ABOUT, version="0.1.0", lifespan=lifespan)
+    app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
+    errors.install(app)
+    app.include_router(evaluations.router(guardrail, fields, door, openapi_examples(cases)))
+    app.include_router(decisions.router(house.rooms.ledger, door, chance.now))
+    app.include_router(domains.router(fields, cases))
+    app.include_router(health.router(house.rooms))
+    return app
+
+
+def first_keys(keys: callers.Keys, say: Callable[[str], object]) -> callers.Keys:
+    """At first start, one agent key and one supervisor key, shown this once."""
+    if not len(keys):
+        for role in callers.Role:
+            say(f"{role} key (shown once): {keys.make(f'first-{role}', role)}")
+    return keys
+
+
+async def warm_up(guardrail: Guardrail, fields: Mapping[str, Domain]) -> None:
+    """One step of one example in each domain, unrecorded, so that the first caller does not pay for cold caches."""
+    for name, domain in fields.items():
+        told = examples(name)[0]["proposal"]
+        proposal = Proposal(
+            domain=name,
+            state=domain.state_type.model_validate(told["state"]),
+            action=Action.model_validate(told["action"]),
+        )
+        await guardrail.rehearse(proposal)
+
+
+def openapi_examples(cases: Mapping[str, list[dict[str, Any]]]) -> dict[str, Example]:
+    return {
+        case["name"]: Example(
+            summary=case["title"], value={key: case["proposal"][key] for key in ("domain", "state", "action")}
+        )
+        for domain in cases.values()
+        for case in domain
+    }

@@ -1,0 +1,35 @@
+"""The fields of work. A new one is one folder here and no edits."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from service.vocabulary.domain import Domain
+from service.vocabulary.reference import Reference
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def catalog() -> Mapping[str, Domain]:
+    """Every domain by name, in alphabetical order."""
+    found: list[Domain] = [import_module(f"{__name__}.{module.name}").DOMAIN for module in iter_modules([str(FOLDER)])]
+    return MappingProxyType({domain.name: domain for domain in found})
+
+
+def reference(domain: str) -> Reference:
+    """The domain's made history."""
+    process: Reference = import_module(f"{__name__}.{domain}.reference").REFERENCE
+    return process
+
+
+def examples(domain: str) -> list[dict[str, Any]]:
+    """The domain's cases: proposal, what the world model says, the verdict and the record owed."""
+    cases: list[dict[str, Any]] = yaml.safe_load((FOLDER / domain / "examples.yaml").read_text())
+    return cases

@@ -1,0 +1,5 @@
+"""Construction safety."""
+
+from service.domains.safety.domain import Safety
+
+DOMAIN = Safety()

@@ -1,0 +1,72 @@
+"""Everything that can go wrong with a request, drawn once; each knows its HTTP status.
+
+PremortemError
+├── UnknownDomain           404
+├── UnknownDecision         404
+├── NotAuthenticated        401
+├── NotAllowed              403
+├── OverrideRefused         409
+├── RequestTooLarge         413
+├── BadProposal             422  (names the fields)
+├── Overloaded              503  Retry-After
+└── LedgerUnavailable       503  an unrecorded approval is no approval
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """Where in the request (a JSON pointer), and what is wrong there."""
+
+    pointer: str
+    detail: str
+
+
+class PremortemError(Exception):
+    """The root. `status` is the HTTP status, `title` the problem's kind in a few words."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = (), retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail, self.errors, self.retry_after = detail, tuple(errors), retry_after
+
+
+class UnknownDomain(PremortemError):
+    status, title = 404, "Unknown domain"
+
+
+class UnknownDecision(PremortemError):
+    status, title = 404, "Unknown decision"
+
+
+class NotAuthenticated(PremortemError):
+    status, title = 401, "Not authenticated"
+
+
+class NotAllowed(PremortemError):
+    status, title = 403, "Not allowed"
+
+
+class OverrideRefused(PremortemError):
+    status, title = 409, "Override refused"
+
+
+class RequestTooLarge(PremortemError):
+    status, title = 413, "Request too large"
+
+
+class BadProposal(PremortemError):
+    status, title = 422, "Bad proposal"
+
+
+class Overloaded(PremortemError):
+    status, title = 503, "Overloaded"
+
+
+class LedgerUnavailable(PremortemError):
+    status, title = 503, "Ledger unavailable"

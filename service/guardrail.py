@@ -1,0 +1,316 @@
+"""One proposal in, one decision out: gate, simulate, judge, record."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from pydantic import Field
+
+from service.admission import Admission, Effort
+from service.anchors.bank import PRECEDENT_FLOOR, AnchorBank, AnchorBankUnavailable
+from service.deadline import Clock, Deadline
+from service.decisions.ledger import Ledger
+from service.errors import LedgerUnavailable
+from service.record import Stamp, write_decision
+from service.simulator.anchored import AnchoredSimulator, Simulation
+from service.verdicts.assess import Lens, assess
+from service.verdicts.calibrate import calibration
+from service.verdicts.judge import Evidence, judge, with_recommendation
+from service.verdicts.rule import Doubt, straddles
+from service.verdicts.settle import settled
+from service.vocabulary.anchor import Match
+from service.vocabulary.decision import Decision, ModelStory
+from service.vocabulary.domain import Domain
+from service.vocabulary.frozen import Frozen
+from service.vocabulary.proposal import Action, Proposal
+from service.vocabulary.rollout import Ending, Rollout
+from service.vocabulary.verdict import Basis, Reason, Recommendation, RiskPolicy, Ruling, Verdict
+from service.world.checkpoint import DomainStory
+from service.world.model import (
+    PRECEDENTS,
+    BadForecast,
+    Detail,
+    Opening,
+    Situation,
+    WorldModel,
+    WorldModelUnavailable,
+)
+
+RESERVE_SHARE, RESERVE_MS = 0.3, 60.0
+"""Of the budget, kept back for judging and recording: this share, at most this many milliseconds."""
+BANK_SHARE = 0.3
+"""Of the time left, how long to wait for recorded history before going on without it."""
+OPTIMISM = 0.45
+"""How much worse the masked reading of the first step must be for the words to be suspected."""
+SEED_SPACING = 1_009
+REHEARSAL_MS = 5_000.0
+NO_HISTORY = "recorded history could not be asked: no precedents"
+
+
+class Options(Frozen):
+    """What a caller may ask for; what is not asked for is the domain's policy."""
+
+    rollouts: int | None = Field(default=None, ge=1, le=50, description="Futures to begin with")
+    horizon: int | None = Field(default=None, ge=1, le=20, description="Steps ahead")
+    budget_ms: int | None = Field(default=None, ge=20, le=30_000, description="Milliseconds to answer within")
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="Equal seeds play out equal futures")
+    include_rollouts: bool = Field(default=False, description="Return every future, step by step")
+    settle: bool = Field(default=True, description="Stop as soon as no remaining future could change the verdict")
+    recommend: bool = Field(default=True, description="Re-simulate safer alternatives in the time that is left")
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the guardrail works with: the world model and its stand-in, the recorded history, the ledger."""
+
+    world: WorldModel
+    stand_in: WorldModel
+    bank: AnchorBank
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Time and identity, handed in: a monotonic clock, the time of day, and fresh decision ids."""
+
+    clock: Clock
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One proposal on its way through: everything that stays the same until it is decided."""
+
+    domain: Domain
+    proposal: Proposal
+    policy: RiskPolicy
+    lens: Lens
+    options: Options
+    effort: Effort
+    seeds: Sequence[int]
+    deadline: Deadline
+
+
+@dataclass(eq=False)
+class Guardrail:
+    """Raises `Overloaded`, `RequestTooLarge`, `LedgerUnavailable`; any other failure is an escalation with its reason."""
+
+    domains: Mapping[str, Domain]
+    rooms: Rooms
+    chance: Chance
+    admission: Admission
+    stories: Mapping[str, DomainStory]
+    model: ModelStory
+    disabled: frozenset[str] = frozenset()
+    override_for: timedelta = timedelta(hours=1)
+
+    async def evaluate(self, proposal: Proposal, options: Options = Options()) -> Decision:
+        with self.admission.admit() as effort:
+            started = self.chance.clock()
+            case = self._case(proposal, options, effort)
+            evidence = self._gate(case) or await self._simulate(case)
+            simulated = self.chance.clock()
+            verdict = await self._judge(case, evidence)
+            timing = {"simulate": simulated - started, "judge": self.chance.clock() - simulated}
+            return await self._record(case, verdict, evidence, timing)
+
+    async def rehearse(self, proposal: Proposal) -> None:
+        """Recalls and reads one first step, for its effect on caches alone; failures show in readiness, not here."""
+        until = Deadline.after(REHEARSAL_MS, self.chance.clock)
+        domain = self.domains[proposal.domain]
+        matches, _ = await self._recall(domain, proposal, until)
+        await self._glance(Opening(domain, proposal.state, proposal.action, matches), 0, until)
+
+    def lens(self, domain: Domain, action: Action) -> Lens:
+        """How this domain's futures are read when they follow this action."""
+        story = self.stories.get(domain.name, DomainStory())
+        return Lens(domain.outcomes, domain.adverse_from(action), story.concentration, calibration(story.calibration))
+
+    def _case(self, proposal: Proposal, options: Options, effort: Effort) -> Case:
+        domain = self.domains[proposal.domain]
+        asked = options.rollouts or domain.policy.rollouts
+        policy = replace(
+            domain.policy,
+            rollouts=asked,
+            quorum=min(domain.policy.quorum, asked),
+            max_rollouts=max(domain.policy.max_rollouts, asked),
+            horizon=options.horizon or domain.policy.horizon,
+            budget_ms=options.budget_ms or domain.policy.budget_ms,
+        )
+        first = options.seed if options.seed is not None else seed_of(proposal)
+        seeds = [first + SEED_SPACING * number for number in range(policy.max_rollouts)]
+        deadline = Deadline.after(policy.budget_ms, self.chance.clock)
+        return Case(domain, proposal, policy, self.lens(domain, proposal.action), options, effort, seeds, deadline)
+
+    # gate
+
+    def _gate(self, case: Case) -> Evidence | None:
+        """What needs no simulation: a switched-off domain, a broken rule, an action without consequence."""
+        rules = case.domain.hard_rules(case.proposal)
+        if case.domain.name in self.disabled:
+            return Evidence(Basis.none, rules=rules, gate=Reason.disabled_by_operator)
+        if rules:
+            return Evidence(Basis.hard_rule, rules=rules, gate=Reason.hard_rule)
+        if not case.domain.high_impact(case.proposal.action):
+            return Evidence(Basis.none, gate=Reason.not_high_impact)
+        return None
+
+    # simulate
+
+    async def _simulate(self, case: Case) -> Evidence:
+        reserve = min(RESERVE_MS, RESERVE_SHARE * case.policy.budget_ms)
+        until = case.deadline.earlier(reserve)
+        matches, notes = await self._recall(case.domain, case.proposal, until)
+        opening = Opening(case.domain, case.proposal.state, case.proposal.action, matches)
+        if case.effort is Effort.history:
+            return await self._replay(case, opening, until, (*notes, "too many requests to simulate this one"))
+        played, masked = await asyncio.gather(
+            self._play(case, opening, until.earlier(reserve / 2)), self._glance(opening, case.seeds[0], until)
+        )
+        if _silent(played, case.lens):
+            why = played.world_failed or "the world model was slower than the budget"
+            return await self._replay(case, opening, until, (*notes, why))
+        if played.anchors_failed:
+            notes = (*notes, "recorded history failed: futures went on ungrounded")
+        if case.effort is Effort.quorum:
+            notes = (*notes, "many requests: fewer futures")
+        doubt = Doubt(
+            unfamiliar=self._unfamiliar(case.domain, matches),
+            optimistic=_optimistic(case, played.rollouts, masked),
+            world_failed=bool(played.world_failed),
+        )
+        return Evidence(Basis.simulated, played.rollouts, len(played.rollouts), matches, doubt=doubt, notes=notes)
+
+    async def _recall(
+        self, domain: Domain, proposal: Proposal, until: Deadline
+    ) -> tuple[tuple[Match, ...], tuple[str, ...]]:
+        """The recorded cases most like this one, and a note if history could not be asked."""
+        key = domain.anchor_key(proposal.state, proposal.action)
+        try:
+            async with asyncio.timeout(BANK_SHARE * until.left):
+                return await self.rooms.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR), ()
+        except (AnchorBankUnavailable, TimeoutError):
+            return (), (NO_HISTORY,)
+
+    async def _play(self, case: Case, opening: Opening, until: Deadline) -> Simulation:
+        """The futures; near the threshold, more of them while there is time for as many again."""
+        simulator = AnchoredSimulator(self.rooms.world, self.rooms.bank)
+        count = case.policy.quorum if case.effort is Effort.quorum else case.policy.rollouts
+        played = Simulation(())
+        while True:
+            began = self.chance.clock()
+            before = played.rollouts
+            more = await simulator.simulate(
+                opening,
+                case.seeds[len(before) : len(before) + count],
+                until,
+                case.policy.horizon,
+                partial(_settled, case, before),
+                case.options.include_rollouts,
+            )
+            played = played.plus(more)
+            took = self.chance.clock() - began
+            undecided = straddles(assess(played.rollouts, len(played.rollouts), case.lens), case.policy)
+            if not undecided or len(played.rollouts) >= len(case.seeds) or more.world_failed or until.left < took:
+                return played
+
+    async def _glance(self, opening: Opening, seed: int, until: Deadline) -> float | None:
+        """P(adverse) of the first step as read without any free text; None if it could not be read in time."""
+        masked = replace(opening, masked=True)
+        try:
+            async with asyncio.timeout(until.left):
+                forecast = await self.rooms.world.forecast(Situation(masked, (), opening.state, seed, Detail.odds))
+        except (BadForecast, WorldModelUnavailable, TimeoutError):
+            return None
+        return self.lens(opening.domain, opening.action).hazard(forecast.probabilities)
+
+    async def _replay(self, case: Case, opening: Opening, until: Deadline, notes: tuple[str, ...]) -> Evidence:
+        """What followed in recorded cases: never a reason to approve, but better than nothing to read."""
+        simulator = AnchoredSimulator(self.rooms.stand_in, self.rooms.bank)
+        seeds = case.seeds[: case.policy.rollouts]
+        played = await simulator.simulate(opening, seeds, until, case.policy.horizon)
+        if not any(rollout.steps for rollout in played.rollouts):
+            return Evidence(Basis.none, notes=notes)
+        return Evidence(Basis.history_only, played.rollouts, len(seeds), opening.precedents, notes=notes)
+
+    def _unfamiliar(self, domain: Domain, matches: Sequence[Match]) -> bool:
+        """Whether nothing recorded is like this. History that cannot be asked vouches for nothing either."""
+        familiar = self.stories.get(domain.name, DomainStory()).familiar
+        return not matches or matches[0].similarity < familiar
+
+    # judge
+
+    async def _judge(self, case: Case, evidence: Evidence) -> Verdict:
+        verdict = judge(case.domain, case.proposal, evidence, case.lens, self.chance.now())
+        recommended = None
+        if verdict.ruling is Ruling.escalate and case.options.recommend and case.effort is Effort.full:
+            recommended = await self._recommend(case, verdict)
+        return with_recommendation(verdict, recommended)
+
+    async def _recommend(self, case: Case, verdict: Verdict) -> Recommendation | None:
+        """The domain's safest alternative, re-simulated with the same seeds; None if none is clearly safer."""
+        until = case.deadline.earlier(min(RESERVE_MS / 2, RESERVE_SHARE / 2 * case.policy.budget_ms))
+        tried = [self._try(case, action, until) for action in case.domain.alternatives(case.proposal)]
+        found = [recommendation for recommendation in await asyncio.gather(*tried) if recommendation is not None]
+        best = min(found, key=lambda recommendation: recommendation.adverse_probability, default=None)
+        risk = verdict.assessment.adverse_probability if verdict.assessment else 1.0
+        return best if best is not None and best.adverse_probability < min(risk, case.policy.threshold) else None
+
+    async def _try(self, case: Case, action: Action, until: Deadline) -> Recommendation | None:
+        proposal = case.proposal.model_copy(update={"action": action})
+        if case.domain.hard_rules(proposal):
+            return None
+        matches, _ = await self._recall(case.domain, proposal, until)
+        opening = Opening(case.domain, proposal.state, action, matches)
+        seeds = case.seeds[: case.policy.quorum]
+        simulator = AnchoredSimulator(self.rooms.world, self.rooms.bank)
+        played = await simulator.simulate(opening, seeds, until, case.policy.horizon)
+        if not all(rollout.ending.whole for rollout in played.rollouts):
+            return None
+        risk = assess(played.rollouts, len(seeds), self.lens(case.domain, action)).adverse_probability
+        return Recommendation(action.kind, action.text, round(risk, 4))
+
+    # record
+
+    async def _record(
+        self, case: Case, verdict: Verdict, evidence: Evidence, timing_s: Mapping[str, float]
+    ) -> Decision:
+        """Durable before it is answered."""
+        now = self.chance.now()
+        stamp = Stamp(self.chance.new_id(), now, now + self.override_for, self.model, timing_s)
+        futures = evidence.rollouts if case.options.include_rollouts else None
+        decision = write_decision(case.proposal, case.policy, verdict, evidence.notes, futures, case.lens, stamp)
+        try:
+            async with asyncio.timeout(max(case.deadline.left, 0.001)):
+                await self.rooms.ledger.append(decision)
+        except TimeoutError as error:
+            raise LedgerUnavailable("the decision could not be recorded within the budget") from error
+        return decision
+
+
+def _settled(case: Case, before: Sequence[Rollout], current: Sequence[Rollout]) -> bool:
+    return case.options.settle and settled([*before, *current], case.policy, case.lens)
+
+
+def _silent(played: Simulation, lens: Lens) -> bool:
+    """Whether the futures say nothing: the world model failed or never answered. Answers that cannot be read are not silence."""
+    if any(rollout.ending.whole or lens.went_wrong(rollout) for rollout in played.rollouts):
+        return False
+    answered = any(rollout.steps or rollout.ending is Ending.fault for rollout in played.rollouts)
+    return bool(played.world_failed) or not answered
+
+
+def _optimistic(case: Case, rollouts: Sequence[Rollout], masked: float | None) -> bool:
+    """Whether the words make the first step look much safer than the measured facts alone do."""
+    read = [case.lens.hazard(rollout.steps[0].probabilities) for rollout in rollouts if rollout.steps]
+    return masked is not None and bool(read) and masked > case.policy.threshold and masked - read[0] > OPTIMISM
+
+
+def seed_of(proposal: Proposal) -> int:
+    """The same proposal is played out with the same seeds, whoever asks and whenever."""
+    told = f"{proposal.domain}{proposal.state.model_dump_json()}{proposal.action.model_dump_json()}"
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:6], "big")

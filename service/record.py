@@ -1,0 +1,110 @@
+"""From a verdict to the decision that is kept and answered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from service.verdicts.assess import Lens
+from service.vocabulary.decision import (
+    Asked,
+    Decision,
+    FutureStep,
+    FutureStory,
+    Mode,
+    ModelStory,
+    OverrideTerms,
+    Risk,
+    RolloutCounts,
+)
+from service.vocabulary.proposal import Proposal
+from service.vocabulary.rollout import Imagined, Rollout
+from service.vocabulary.verdict import Assessment, Basis, RiskPolicy, Ruling, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What is not part of the judgement: id, time, model, and how long it took in seconds."""
+
+    decision_id: str
+    at: datetime
+    expires_at: datetime
+    model: ModelStory
+    timing_s: Mapping[str, float]
+
+
+def write_decision(
+    proposal: Proposal,
+    policy: RiskPolicy,
+    verdict: Verdict,
+    notes: Sequence[str],
+    futures: Sequence[Rollout] | None,
+    lens: Lens,
+    stamp: Stamp,
+) -> Decision:
+    escalated = verdict.ruling is Ruling.escalate
+    return Decision(
+        decision_id=stamp.decision_id,
+        at=stamp.at,
+        domain=proposal.domain,
+        ruling=verdict.ruling,
+        reason=verdict.reason,
+        basis=verdict.basis,
+        mode=Mode.degraded if notes or verdict.basis is Basis.history_only else Mode.normal,
+        risk=_risk(verdict.assessment, policy),
+        rollouts=_counts(verdict.assessment),
+        explanation=verdict.explanation,
+        override=OverrideTerms(approvals_required=policy.approvals_required, expires_at=stamp.expires_at)
+        if escalated
+        else None,
+        model=stamp.model,
+        proposal=Asked(
+            state=proposal.state.model_dump(mode="json", exclude_unset=True),
+            action=proposal.action,
+            asker=proposal.asker,
+        ),
+        timing_ms={name: round(seconds * 1000, 1) for name, seconds in stamp.timing_s.items()},
+        futures=None if futures is None else tuple(_future(rollout, lens) for rollout in futures),
+    )
+
+
+def _risk(assessment: Assessment | None, policy: RiskPolicy) -> Risk | None:
+    if assessment is None:
+        return None
+    low, high = assessment.interval
+    return Risk(
+        adverse_probability=round(assessment.adverse_probability, 4),
+        interval=(round(low, 4), round(high, 4)),
+        threshold=policy.threshold,
+        critical_probability=round(assessment.critical_probability, 4),
+        critical_threshold=policy.critical_threshold,
+        outcomes={name: round(p, 4) for name, p in assessment.outcomes.items()},
+    )
+
+
+def _counts(assessment: Assessment | None) -> RolloutCounts | None:
+    if assessment is None:
+        return None
+    return RolloutCounts(
+        requested=assessment.requested,
+        completed=assessment.completed,
+        adverse=assessment.adverse,
+        cut_short=assessment.cut_short,
+        faults=assessment.faults,
+    )
+
+
+def _future(rollout: Rollout, lens: Lens) -> FutureStory:
+    ending = f"{rollout.ending}: {rollout.fault}" if rollout.fault else str(rollout.ending)
+    return FutureStory(seed=rollout.seed, ending=ending, steps=tuple(_step(step, lens) for step in rollout.steps))
+
+
+def _step(step: Imagined, lens: Lens) -> FutureStep:
+    told = step.transition
+    return FutureStep(
+        action=told.action.text or told.action.kind,
+        outcome=told.outcome,
+        adverse_probability=round(lens.hazard(step.probabilities), 4),
+        changes=told.changes.model_dump(mode="json", exclude_defaults=True),
+        observation=told.observation,
+        grounded_by=step.grounded_by,
+    )

@@ -1,0 +1,42 @@
+"""Everything an operator may set, read once. Environment: PREMORTEM_*."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Contradictions are refused at start."""
+
+    model_config = SettingsConfigDict(env_prefix="PREMORTEM_", frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    data: Path = Field(default=Path("premortem-data"), description="Ledger, keys, anchors and caches")
+    checkpoint: Path = ROOT / "models" / "checkpoints" / "mini"
+    world: Literal["local", "cases"] = "local"
+    threads: int = Field(default=2, ge=1, le=64, description="Engine threads of the local world model")
+    anchors_url: str = Field(default="", description="A Qdrant server; empty: Qdrant Edge in process")
+    anchors_api_key: str = ""
+    bundled_history: int = Field(
+        default=3_000, ge=0, le=100_000, description="Reference trajectories a domain to index at first start"
+    )
+    authentication: bool = True
+    disabled_domains: frozenset[str] = frozenset()
+    max_body_bytes: int = Field(default=256 * 1024, ge=1_024)
+    max_depth: int = Field(default=32, ge=4, le=200)
+    full_until: int = Field(default=4, ge=1, description="Evaluations at once that get all their futures")
+    quorum_until: int = Field(default=8, ge=1, description="... that get a quorum of futures")
+    admit_until: int = Field(default=32, ge=1, description="... that are admitted at all")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.full_until <= self.quorum_until <= self.admit_until:
+            raise ValueError("full_until <= quorum_until <= admit_until")
+        if not self.authentication and self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("authentication may only be off on the loopback address")
+        return self

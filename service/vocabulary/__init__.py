@@ -1,0 +1,1 @@
+"""What the words mean. Imports nothing of ours."""

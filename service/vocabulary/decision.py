@@ -1,0 +1,122 @@
+"""What was ruled, on what evidence, and what a supervisor made of it: the answer on the wire and in the ledger."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import AwareDatetime, Field
+
+from service.vocabulary.frozen import Frozen
+from service.vocabulary.proposal import Action, Asker
+from service.vocabulary.verdict import Basis, Explanation, Reason, Ruling
+
+
+class Mode(StrEnum):
+    """Whether everything the service would look at was there."""
+
+    normal = "normal"
+    degraded = "degraded"
+
+
+class Asked(Frozen):
+    """The proposal as it was put, state as JSON."""
+
+    state: dict[str, Any]
+    action: Action
+    asker: Asker
+
+
+class Risk(Frozen):
+    """P(adverse within the horizon), its central 90 % interval, and the limit it is held to. Probabilities in [0, 1]."""
+
+    adverse_probability: float
+    interval: tuple[float, float]
+    threshold: float
+    critical_probability: float
+    critical_threshold: float
+    outcomes: dict[str, float] = Field(description="P of each adverse outcome within the horizon")
+
+
+class RolloutCounts(Frozen):
+    """How many futures were asked for, ran to their own end, went wrong, were stopped, or could not be read."""
+
+    requested: int
+    completed: int
+    adverse: int
+    cut_short: int
+    faults: int
+
+
+class FutureStep(Frozen):
+    """One imagined step, for people."""
+
+    action: str
+    outcome: str
+    adverse_probability: float
+    changes: dict[str, Any]
+    observation: str
+    grounded_by: str | None
+
+
+class FutureStory(Frozen):
+    """One imagined future."""
+
+    seed: int
+    ending: str
+    steps: tuple[FutureStep, ...]
+
+
+class OverrideTerms(Frozen):
+    """What it takes to go ahead all the same."""
+
+    approvals_required: int
+    expires_at: AwareDatetime
+
+
+class ModelStory(Frozen):
+    """Which world model answered, and under which policy."""
+
+    engine: str
+    checkpoint: str
+    codec: str
+    policy: str
+    anchors: str
+
+
+class OverrideRuling(StrEnum):
+    """What a supervisor may say to an escalation."""
+
+    approved = "approved"
+    denied = "denied"
+
+
+class Override(Frozen):
+    """A supervisor's ruling on a decision, for a reason, under their own name."""
+
+    decision_id: str
+    ruling: OverrideRuling
+    reason: str
+    supervisor: str
+    at: AwareDatetime
+
+
+class Decision(Frozen):
+    """A recorded verdict. `override` is what it would take, `overridden` what was then ruled; `permit` is not issued yet."""
+
+    decision_id: str
+    at: datetime
+    domain: str
+    ruling: Ruling
+    reason: Reason
+    basis: Basis
+    mode: Mode
+    risk: Risk | None
+    rollouts: RolloutCounts | None
+    explanation: Explanation
+    override: OverrideTerms | None
+    overridden: Override | None = None
+    permit: str | None = None
+    model: ModelStory
+    proposal: Asked
+    timing_ms: dict[str, float]
+    futures: tuple[FutureStory, ...] | None = None

@@ -1,0 +1,66 @@
+"""A world model's weights together with their whole story."""
+
+import hashlib
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from service.vocabulary.frozen import Frozen
+from service.world.codec import Codec
+
+TOKENIZER, GRAPH, MANIFEST = "tokenizer.json", "model.int8.onnx", "manifest.json"
+
+
+class BadCheckpoint(Exception):
+    """A checkpoint that is not what its manifest says."""
+
+
+class DomainStory(Frozen):
+    """What was measured of one domain. `concentration` is how alike the futures of one proposal are (FACTS: q ~ Beta(pc, (1-p)c));
+    `familiar` is the cosine to the nearest recorded case below which a situation is not known."""
+
+    concentration: float = Field(default=4.0, gt=0)
+    familiar: float = Field(default=0.5, ge=-1, le=1)
+    calibration: tuple[tuple[float, float], ...] = ((0.0, 0.0), (1.0, 1.0))
+
+
+class Manifest(Frozen):
+    """The story of a checkpoint: how it was made, from what, and what it was measured to be worth."""
+
+    name: str
+    codec: str
+    made: str
+    revision: str
+    arguments: dict[str, str | int | float | bool]
+    data: dict[str, str | int]
+    files: dict[str, str]
+    scores: dict[str, float] = {}
+    domains: dict[str, DomainStory] = {}
+    parent: str = ""
+
+
+class Checkpoint:
+    """Opens a checkpoint folder. Raises `BadCheckpoint` if a file or the codec is not the one the manifest names."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
+            for name, digest in self.manifest.files.items():
+                if sha256(folder / name) != digest:
+                    raise BadCheckpoint(f"{folder / name} is not the file its manifest names")
+            self.codec = Codec((folder / TOKENIZER).read_text())
+        except (OSError, ValidationError, ValueError) as error:
+            raise BadCheckpoint(f"{folder}: {error}") from error
+        if self.codec.fingerprint != self.manifest.codec:
+            raise BadCheckpoint(
+                f"{folder} was trained with codec {self.manifest.codec}, this is {self.codec.fingerprint}"
+            )
+        self.name = self.manifest.name
+        self.graph = folder / GRAPH
+
+    def story(self, domain: str) -> DomainStory:
+        return self.manifest.domains.get(domain, DomainStory())
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
