@@ -1,14 +1,18 @@
 """Premortem, online: one proposal in, one verdict out.
 
-server, __main__   the command `premortem`: serve, demo, keys
+__main__           the command `premortem`: serve, demo, keys
+demo, server       the worked cases told to a person; the socket
 app                builds the adapters, wires the rooms
+settings           everything an operator may set
 api/               HTTP: evaluations, decisions, domains, health; problem+json
 guardrail          gate, simulate, judge, record
+admission, record  how much may be promised at once; from verdict to decision
 simulator/         many steps: N futures side by side
 verdicts/          pure: futures to risk, risk to ruling, ruling to words
 decisions/         the ledger
 world/             one step: local, cases, scripted
 anchors/           recorded history: edge, qdrant
+deadline, errors   how long there is left; everything that can go wrong
 domains/           helpdesk, safety, triage
 vocabulary/        what the words mean
 """

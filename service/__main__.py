@@ -6,8 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from service.api.callers import Keys, Role
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from service.anchors.bank import AnchorBankUnavailable
+from service.api.callers import BadKeys, Keys, Role
+from service.server import NotStarted, serve
 from service.settings import Settings
+from service.world.checkpoint import BadCheckpoint
 
 
 def main() -> None:
@@ -21,12 +27,22 @@ def main() -> None:
     keys.set_defaults(run=_key)
     arguments = parser.parse_args()
     run: Callable[[argparse.Namespace], int] = arguments.run
-    sys.exit(run(arguments))
+    try:
+        sys.exit(run(arguments))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ValidationError as error:
+        sys.exit(f"premortem: {'; '.join(_setting(each) for each in error.errors())}")
+    except (AnchorBankUnavailable, BadCheckpoint, BadKeys, NotStarted, OSError) as error:
+        sys.exit(f"premortem: {error}")
+
+
+def _setting(error: ErrorDetails) -> str:
+    name = "_".join(str(part) for part in error["loc"])
+    return f"PREMORTEM_{name.upper()}: {error['msg']}" if name else error["msg"]
 
 
 def _serve(_: argparse.Namespace) -> int:
-    from service.server import serve
-
     asyncio.run(serve(Settings()))
     return 0
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -54,16 +54,16 @@ def system_chance() -> Chance:
 async def furnish(settings: Settings) -> House:
     """The adapters that the settings ask for. Raises `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
     settings.data.mkdir(parents=True, exist_ok=True)
+    checkpoint = await asyncio.to_thread(Checkpoint, settings.checkpoint) if settings.world == "local" else None
     bank = await _bank(settings)
     stand_in = CasesWorldModel(bank)
     ledger: Ledger = SqliteLedger(settings.data / "ledger.sqlite")
-    if settings.world == "cases":
+    if checkpoint is None:
         return House(
             Rooms(stand_in, stand_in, bank, ledger),
             {},
             ModelStory(engine="cases", checkpoint="", codec="", policy="1", anchors=bank.name),
         )
-    checkpoint = await asyncio.to_thread(Checkpoint, settings.checkpoint)
     world = await asyncio.to_thread(_local, checkpoint, settings.threads)
     model = ModelStory(
         engine=world.name, checkpoint=checkpoint.name, codec=checkpoint.codec.fingerprint, policy="1", anchors=bank.name
@@ -120,10 +120,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await warm_up(guardrail, fields)
-        yield
-        for room in (house.rooms.world, house.rooms.stand_in, house.rooms.bank, house.rooms.ledger):
-            await room.aclose()
+        async with AsyncExitStack() as closing:
+            for room in (house.rooms.ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
+                closing.push_async_callback(room.aclose)
+            await warm_up(guardrail, fields)
+            yield
 
     app = FastAPI(title=TITLE, description=ABOUT, version="0.1.0", lifespan=lifespan)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
@@ -132,6 +133,7 @@ def create_app(
     app.include_router(decisions.router(house.rooms.ledger, door, chance.now))
     app.include_router(domains.router(fields, cases))
     app.include_router(health.router(house.rooms))
+    errors.describe(app)
     return app
 
 

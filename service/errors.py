@@ -8,6 +8,7 @@ PremortemError
 ├── OverrideRefused         409
 ├── RequestTooLarge         413
 ├── BadProposal             422  (names the fields)
+├── CallerGone              499  nobody reads it
 ├── Overloaded              503  Retry-After
 └── LedgerUnavailable       503  an unrecorded approval is no approval
 """
@@ -62,6 +63,10 @@ class RequestTooLarge(PremortemError):
 
 class BadProposal(PremortemError):
     status, title = 422, "Bad proposal"
+
+
+class CallerGone(PremortemError):
+    status, title = 499, "Caller gone"
 
 
 class Overloaded(PremortemError):

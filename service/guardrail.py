@@ -13,7 +13,7 @@ from service.admission import Admission, Effort
 from service.anchors.bank import PRECEDENT_FLOOR, AnchorBank, AnchorBankUnavailable
 from service.deadline import Clock, Deadline
 from service.decisions.ledger import Ledger
-from service.errors import LedgerUnavailable
+from service.errors import LedgerUnavailable, RequestTooLarge
 from service.record import Stamp, write_decision
 from service.simulator.anchored import AnchoredSimulator, Simulation
 from service.verdicts.assess import Lens, assess
@@ -34,6 +34,7 @@ from service.world.model import (
     BadForecast,
     Detail,
     Opening,
+    PromptTooLong,
     Situation,
     WorldModel,
     WorldModelUnavailable,
@@ -112,7 +113,10 @@ class Guardrail:
         with self.admission.admit() as effort:
             started = self.chance.clock()
             case = self._case(proposal, options, effort)
-            evidence = self._gate(case) or await self._simulate(case)
+            try:
+                evidence = self._gate(case) or await self._simulate(case)
+            except PromptTooLong as error:
+                raise RequestTooLarge(str(error)) from error
             simulated = self.chance.clock()
             verdict = await self._judge(case, evidence)
             timing = {"simulate": simulated - started, "judge": self.chance.clock() - simulated}
@@ -215,7 +219,8 @@ class Guardrail:
             played = played.plus(more)
             took = self.chance.clock() - began
             undecided = straddles(assess(played.rollouts, len(played.rollouts), case.lens), case.policy)
-            if not undecided or len(played.rollouts) >= len(case.seeds) or more.world_failed or until.left < took:
+            telling = all(rollout.ending.whole for rollout in more.rollouts)
+            if not undecided or not telling or len(played.rollouts) >= len(case.seeds) or until.left < took:
                 return played
 
     async def _glance(self, opening: Opening, seed: int, until: Deadline) -> float | None:
@@ -268,7 +273,10 @@ class Guardrail:
         opening = Opening(case.domain, proposal.state, action, matches)
         seeds = case.seeds[: case.policy.quorum]
         simulator = AnchoredSimulator(self.rooms.world, self.rooms.bank)
-        played = await simulator.simulate(opening, seeds, until, case.policy.horizon)
+        try:
+            played = await simulator.simulate(opening, seeds, until, case.policy.horizon)
+        except PromptTooLong:
+            return None
         if not all(rollout.ending.whole for rollout in played.rollouts):
             return None
         risk = assess(played.rollouts, len(seeds), self.lens(case.domain, action)).adverse_probability

@@ -27,7 +27,8 @@ CHUNK = 1_000
 ALONE = 0.25
 """How often an example remembers no recorded case at all."""
 
-Tokens = tuple[NDArray[np.uint16], NDArray[np.uint8]]
+Tokens = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Ids and worths of one example."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Corpus:
         return np.diff(self.ends, prepend=0)
 
     def example(self, number: int) -> "Tokens":
-        start = self.ends[number - 1] if number else 0
-        return self.ids[start : self.ends[number]], self.worth[start : self.ends[number]]
+        span = slice(self.ends[number - 1] if number else 0, self.ends[number])
+        return self.ids[span].astype(np.int64), self.worth[span].astype(np.int64)
 
 
 def make_tokenizer(preset: Preset, path: Path) -> Codec:
@@ -65,20 +66,21 @@ def make_corpus(preset: Preset, codec: Codec, cache: Path, work: Path) -> Corpus
     parts = [_read_or_make(preset, codec, cache, domain, work / f"{domain.name}.npz") for domain in catalog().values()]
     examples = [part.example(number) for part in parts for number in range(len(part))]
     Random(preset.seed).shuffle(examples)
-    return _joined(examples)
+    return joined(examples)
 
 
 def _read_or_make(preset: Preset, codec: Codec, cache: Path, domain: Domain, path: Path) -> Corpus:
     if not path.exists():
-        corpus = _joined(_examples(preset, codec, cache, domain))
+        corpus = joined(_examples(preset, codec, cache, domain))
         np.savez(path, ids=corpus.ids, worth=corpus.worth, ends=corpus.ends)
     held = np.load(path)
     return Corpus(held["ids"], held["worth"], held["ends"])
 
 
-def _joined(examples: Sequence[Tokens]) -> Corpus:
+def joined(examples: Sequence[Tokens]) -> Corpus:
+    """Many examples in one flat corpus, in their order."""
     ids, worth = (np.concatenate(parts) for parts in zip(*examples, strict=True))
-    return Corpus(ids, worth, np.cumsum([len(tokens) for tokens, _ in examples]))
+    return Corpus(ids.astype(np.uint16), worth.astype(np.uint8), np.cumsum([len(tokens) for tokens, _ in examples]))
 
 
 def recollect(domain: Domain, count: int, encoder: Encoder) -> Recollection:
@@ -114,9 +116,7 @@ def _chunk(preset: Preset, builder: ExampleBuilder, cache: Path, domain: str, st
         builder.build(rng, trajectory, [next(vectors) for _ in texts])
         for trajectory, texts in zip(drawn, asked, strict=True)
     ]
-    return [
-        (np.array(e.ids[: preset.longest], np.uint16), np.array(e.worth[: preset.longest], np.uint8)) for e in examples
-    ]
+    return [(np.array(e.ids[: preset.longest]), np.array(e.worth[: preset.longest], np.int64)) for e in examples]
 
 
 def _texts(domain: Domain) -> list[str]:

@@ -21,12 +21,12 @@ class Preset:
     trajectories: int = 50_000
     """Trajectories a domain to learn from; none of them is an anchor."""
     longest: int = 512
-    batch: int = 8_192
-    epochs: float = 1.0
-    rate: float = 1.5e-3
+    batch: int = 4_096
+    epochs: float = 0.8
+    rate: float = 1.2e-3
     warmup: float = 0.03
     decay: float = 0.05
-    label_weight: float = 10.0
+    label_weight: float = 16.0
     told_weight: float = 0.05
     seed: int = 17
 

@@ -9,7 +9,7 @@ where it stopped.
 import json
 import math
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,11 +24,16 @@ from models.training.corpus import Corpus, make_corpus, make_tokenizer
 from models.training.examples import Worth
 from models.training.export import export
 from models.training.presets import Preset
+from models.training.smudge import Ids, Smudge, smudge_all
 from service.world.checkpoint import GRAPH, MANIFEST, TOKENIZER, Manifest, sha256
 from service.world.codec import Codec
 
-SAVE_EVERY = 200
+SAVE_EVERY = 400
 BUCKET = 64
+TOLD_EVERY = 10
+SHAPE = 16
+"""Lengths are padded to a multiple of this."""
+PADDING = 3
 VALID_SHARE = 100
 """Every 100th example is held out of training, to watch the loss by."""
 
@@ -46,7 +51,8 @@ def train(preset: Preset, work: Path, out: Path, made: str) -> None:
 
     # model, optimiser, and whatever an earlier run left
     model = Qwen3ForCausalLM(config(preset, codec))
-    plan = list(batches(corpus, learnt, preset))
+    smudged = smudge_all(corpus, Smudge(codec), preset.seed)
+    plan = list(batches(smudged, learnt, preset))
     optimiser = torch.optim.AdamW(groups(model, preset.decay), lr=preset.rate, betas=(0.9, 0.95), fused=True)
     resume = work / "resume.pt"
     done = 0
@@ -62,7 +68,7 @@ def train(preset: Preset, work: Path, out: Path, made: str) -> None:
     for step in bar:
         for group in optimiser.param_groups:
             group["lr"] = preset.rate * schedule(step / len(plan), preset.warmup)
-        loss, label_loss = losses(model, corpus, plan[step], preset)
+        loss, label_loss = losses(model, [smudged.example(number) for number in plan[step]], preset)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
@@ -135,7 +141,7 @@ def batches(corpus: Corpus, numbers: NDArray[np.int64], preset: Preset) -> Itera
     for bucket in np.array_split(order, max(1, len(order) // (BUCKET * 64))):
         run: list[int] = []
         for number in bucket[np.argsort(lengths[bucket], kind="stable")]:
-            if run and (len(run) + 1) * lengths[number] > preset.batch:
+            if run and len(run) + 1 > preset.batch // width(lengths[number]):
                 plan.append(np.array(run))
                 run = []
             run.append(int(number))
@@ -143,27 +149,42 @@ def batches(corpus: Corpus, numbers: NDArray[np.int64], preset: Preset) -> Itera
     yield from (plan[i] for i in rng.permutation(len(plan)))
 
 
-def losses(
-    model: Qwen3ForCausalLM, corpus: Corpus, numbers: NDArray[np.int64], preset: Preset
-) -> tuple[torch.Tensor, float]:
-    """The weighted loss of a batch, and the plain loss of its outcome tokens alone."""
-    ids, worth = padded(corpus, numbers)
+def losses(model: Qwen3ForCausalLM, examples: Sequence[tuple[Ids, Ids]], preset: Preset) -> tuple[torch.Tensor, float]:
+    """The weighted loss of a batch, and the plain loss of its outcome tokens alone.
+
+    Of what is only told, one token in ten is learnt, at ten times its weight: the head over the whole vocabulary is a
+    third of the work.
+    """
+    ids, worth = padded(examples, preset.batch)
+    place = torch.arange(worth[:, 1:].numel())
+    kinds = worth[:, 1:].flatten()
+    learnt = (kinds == Worth.said) | (kinds == Worth.outcome) | ((kinds == Worth.told) & (place % TOLD_EVERY == 0))
+    chosen = rounded_up(learnt.nonzero().flatten())
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
-        logits = model.lm_head(hidden)
-    each = functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    kinds = worth[:, 1:].flatten()
-    weights = torch.tensor([preset.told_weight, 1.0, preset.label_weight, 0.0])[kinds]
-    labels = each[kinds == Worth.outcome]
-    return (each * weights).sum() / weights.sum(), labels.mean().item()
+        logits = model.lm_head(hidden.flatten(0, 1)[chosen])
+    each = functional.cross_entropy(logits.float(), ids[:, 1:].flatten()[chosen], reduction="none")
+    kinds = kinds[chosen]
+    kinds[int(learnt.sum()) :] = PADDING
+    weights = torch.tensor([preset.told_weight * TOLD_EVERY, 1.0, preset.label_weight, 0.0])[kinds]
+    return (each * weights).sum() / weights.sum(), each[kinds == Worth.outcome].mean().item()
 
 
-def padded(corpus: Corpus, numbers: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and worths; padding is worth nothing (3), and causal attention never looks at it."""
-    examples = [corpus.example(int(number)) for number in numbers]
+def rounded_up(places: torch.Tensor) -> torch.Tensor:
+    """Filled up to a multiple of 128 by repeating the first: few shapes, for each new one costs a compilation of its kernels."""
+    return torch.cat([places, places[:1].expand(-len(places) % 128)])
+
+
+def width(length: int) -> int:
+    """How many positions an example of so many tokens takes, its last token being only foreseen."""
+    return max(1, math.ceil((length - 1) / SHAPE)) * SHAPE
+
+
+def padded(examples: Sequence[tuple[Ids, Ids]], batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids and worths, to one of few shapes; causal attention never looks at the padding."""
     longest = max(len(ids) for ids, _ in examples)
-    ids = np.zeros((len(examples), longest), np.int64)
-    worth = np.full((len(examples), longest), 3, np.int64)
+    shape = max(len(examples), batch // width(longest)), width(longest) + 1
+    ids, worth = np.zeros(shape, np.int64), np.full(shape, PADDING, np.int64)
     for row, (tokens, values) in enumerate(examples):
         ids[row, : len(tokens)], worth[row, : len(tokens)] = tokens, values
     return torch.from_numpy(ids), torch.from_numpy(worth)
@@ -172,7 +193,8 @@ def padded(corpus: Corpus, numbers: NDArray[np.int64]) -> tuple[torch.Tensor, to
 @torch.no_grad()
 def held_out_loss(model: Qwen3ForCausalLM, corpus: Corpus, held: NDArray[np.int64], preset: Preset) -> float:
     model.eval()
-    scores = [losses(model, corpus, part, preset)[1] for part in np.array_split(held, max(1, len(held) // 32))]
+    parts = np.array_split(held, max(1, len(held) // 32))
+    scores = [losses(model, [corpus.example(number) for number in part], preset)[1] for part in parts]
     return float(np.mean(scores))
 
 

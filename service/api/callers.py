@@ -4,14 +4,18 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Depends, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.errors import NotAllowed, NotAuthenticated
+
+BEARER = HTTPBearer(auto_error=False, description="A key; made by `premortem keys NAME ROLE`")
 
 
 class Role(StrEnum):
@@ -27,6 +31,10 @@ class Caller:
     role: Role
 
 
+class BadKeys(Exception):
+    """A file of keys that cannot be read, or a name that is taken."""
+
+
 class Keys:
     """A file of SHA-256 hashes of 256-bit random keys; a key itself is shown once, when it is made."""
 
@@ -38,12 +46,13 @@ class Keys:
         return len(self._callers)
 
     def make(self, name: str, role: Role) -> str:
-        """A new key, on the disk before it is shown. Raises ValueError if the name is taken."""
+        """A new key, on the disk before it is shown. Raises `BadKeys` if the name is taken."""
         if any(caller.name == name for caller in self._callers.values()):
-            raise ValueError(f"there is a key named {name} already")
+            raise BadKeys(f"there is a key named {name} already")
         key = f"pm_{role}_{self._entropy()}"
-        self._callers[_hash(key)] = Caller(name, role)
-        self._write()
+        callers = self._callers | {_hash(key): Caller(name, role)}
+        self._write(callers)
+        self._callers = callers
         return key
 
     def caller(self, key: str) -> Caller | None:
@@ -52,14 +61,18 @@ class Keys:
     def _read(self) -> dict[str, Caller]:
         if not self._path.exists():
             return {}
-        kept = json.loads(self._path.read_text())
-        return {digest: Caller(told["name"], Role(told["role"])) for digest, told in kept.items()}
+        try:
+            kept = json.loads(self._path.read_text())
+            return {digest: Caller(told["name"], Role(told["role"])) for digest, told in kept.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadKeys(f"{self._path} is not a file of keys: {error!r}") from error
 
-    def _write(self) -> None:
+    def _write(self, callers: Mapping[str, Caller]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        told = {digest: {"name": caller.name, "role": str(caller.role)} for digest, caller in self._callers.items()}
+        told = {digest: {"name": caller.name, "role": str(caller.role)} for digest, caller in callers.items()}
         fresh = self._path.with_suffix(".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(json.dumps(told, indent=2))
             file.flush()
             os.fsync(file.fileno())
@@ -72,12 +85,19 @@ class Doorkeeper:
     def __init__(self, keys: Keys | None) -> None:
         self._keys = keys
 
-    def admit(self, request: Request, *roles: Role) -> Caller:
+    def opens_to(self, *roles: Role) -> Any:
+        """A dependency that admits these roles, before anything is said about the body."""
+
+        async def admitted(shown: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]) -> Caller:
+            return self.admit(shown.credentials if shown else "", *roles)
+
+        return Depends(admitted)
+
+    def admit(self, key: str, *roles: Role) -> Caller:
         """Raises `NotAuthenticated` without a valid key, `NotAllowed` if its role is not one of `roles`."""
         if self._keys is None:
             return Caller("local operator", roles[0])
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        caller = self._keys.caller(key.strip()) if scheme.lower() == "bearer" else None
+        caller = self._keys.caller(key)
         if caller is None:
             raise NotAuthenticated("send a valid key: Authorization: Bearer KEY")
         if caller.role not in roles:

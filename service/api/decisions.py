@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
-from service.api.callers import Doorkeeper, Role
-from service.api.errors import RESPONSES
+from service.api.callers import Caller, Doorkeeper, Role
+from service.api.errors import problems
 from service.api.schemas import OverrideRequest
 from service.decisions.ledger import Ledger
 from service.errors import OverrideRefused, UnknownDecision
@@ -16,18 +17,18 @@ from service.vocabulary.decision import Decision, Override
 def router(ledger: Ledger, door: Doorkeeper, now: Callable[[], datetime]) -> APIRouter:
     routes = APIRouter(prefix="/v1/decisions", tags=["decisions"])
 
-    @routes.get("/{decision_id}", responses=RESPONSES)
-    async def read(request: Request, decision_id: str) -> Decision:
+    @routes.get(
+        "/{decision_id}", responses=problems(401, 404, 503), dependencies=[door.opens_to(Role.agent, Role.supervisor)]
+    )
+    async def read(decision_id: str) -> Decision:
         """The decision as it was answered, and its override if there is one."""
-        door.admit(request, Role.agent, Role.supervisor)
         return await _find(ledger, decision_id)
 
-    @routes.post(
-        "/{decision_id}/override", responses=RESPONSES | {409: RESPONSES[422] | {"description": "Not open to override"}}
-    )
-    async def override(request: Request, decision_id: str, body: OverrideRequest) -> Decision:
+    @routes.post("/{decision_id}/override", responses=problems(401, 403, 404, 409, 413, 415, 422, 503))
+    async def override(
+        decision_id: str, body: OverrideRequest, caller: Annotated[Caller, door.opens_to(Role.supervisor)]
+    ) -> Decision:
         """A supervisor's ruling on an escalation: once, for a reason, before it expires. An agent's key is refused."""
-        caller = door.admit(request, Role.supervisor)
         decision = await _find(ledger, decision_id)
         if decision.override is None:
             raise OverrideRefused("this decision was an approval: there is nothing to override")

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.errors import RESPONSES
+from service.api.errors import problems
 from service.api.schemas import DomainStory
 from service.errors import UnknownDomain
 from service.vocabulary.domain import Domain
@@ -20,7 +20,7 @@ def router(domains: Mapping[str, Domain], examples: Mapping[str, Sequence[dict[s
         """Every domain's name and what it is about."""
         return {name: domain.briefing for name, domain in domains.items()}
 
-    @routes.get("/{name}", responses=RESPONSES)
+    @routes.get("/{name}", responses=problems(404))
     async def one(name: str) -> DomainStory:
         """Schema, outcomes, policy and examples of one domain."""
         if name not in domains:

@@ -44,7 +44,9 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+    answer = problem(error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:
@@ -56,14 +58,27 @@ def pointer(path: Iterable[Any]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for status, text in {
-        401: "No valid key",
-        403: "The key's role may not do this",
-        404: "No such thing",
-        413: "Body, nesting or prompt too large",
-        422: "A field is not as it must be; `errors` names it",
-        503: "Overloaded, or the decision could not be recorded",
-    }.items()
+TOLD = {
+    401: "No valid key",
+    403: "The key's role may not do this",
+    404: "No such thing",
+    409: "Not open to override",
+    413: "Body, nesting or prompt too large",
+    415: "The body is not sent as JSON",
+    422: "A field is not as it must be; `errors` names it",
+    503: "Overloaded, or the ledger cannot be used",
 }
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of these statuses."""
+    content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    told: dict[int | str, dict[str, Any]] = {"default": {"description": "No ruling was made", "content": content}}
+    return {status: {"description": TOLD[status], "content": content} for status in statuses} | told
+
+
+def describe(app: FastAPI) -> None:
+    """Adds the problem's schema to the OpenAPI document: no route names it as its model, for that would promise application/json."""
+    told = app.openapi()
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    told["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}

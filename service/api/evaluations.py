@@ -1,7 +1,7 @@
 """POST /v1/evaluations: a proposal in, a decision out."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -9,9 +9,9 @@ from fastapi.openapi.models import Example
 from pydantic import ValidationError
 
 from service.api.callers import Doorkeeper, Role
-from service.api.errors import RESPONSES, pointer
+from service.api.errors import pointer, problems
 from service.api.schemas import EvaluationRequest
-from service.errors import BadProposal, FieldError, UnknownDomain
+from service.errors import BadProposal, CallerGone, FieldError, UnknownDomain
 from service.guardrail import Guardrail
 from service.vocabulary.decision import Decision
 from service.vocabulary.domain import Domain
@@ -23,12 +23,16 @@ def router(
 ) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["evaluations"])
 
-    @routes.post("/evaluations", responses=RESPONSES, summary="What happens if I do this?")
+    @routes.post(
+        "/evaluations",
+        responses=problems(401, 404, 413, 415, 422, 503),
+        summary="What happens if I do this?",
+        dependencies=[door.opens_to(Role.agent, Role.supervisor)],
+    )
     async def evaluate(
         request: Request, body: Annotated[EvaluationRequest, Body(openapi_examples=examples)]
     ) -> Decision:
         """Approve or escalate, with the evidence. An escalation is an answer (200), not an error."""
-        door.admit(request, Role.agent, Role.supervisor)
         proposal = read_proposal(domains, body)
         return await _unless_gone(request, guardrail.evaluate(proposal, body.options))
 
@@ -48,19 +52,19 @@ def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest) -> Pro
     return Proposal(domain=domain.name, state=state, action=body.action, asker=body.context)
 
 
-async def _unless_gone(request: Request, work: Any) -> Decision:
-    """Cancels the work, and with it every future, as soon as the caller hangs up."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hung_up(request))
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Decision]) -> Decision:
+    """Cancels the work, and with it every future, as soon as the caller hangs up. Then raises `CallerGone`."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_hung_up(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            task.cancel()
-        decision: Decision = await task
-        return decision
+            raise CallerGone("the caller hung up")
+        return task.result()
     finally:
-        gone.cancel()
-        task.cancel()
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.wait({task, gone})
 
 
 async def _hung_up(request: Request) -> None:

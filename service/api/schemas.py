@@ -1,8 +1,8 @@
 """What callers send. What they get back is the decision itself."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 
 from service.guardrail import Options
 from service.vocabulary.decision import OverrideRuling
@@ -24,7 +24,9 @@ class OverrideRequest(Frozen):
     """A supervisor's ruling on an escalation, and why."""
 
     ruling: OverrideRuling
-    reason: str = Field(min_length=8, max_length=2_000, description="Why, in a sentence that will be read later")
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8, max_length=2_000)] = Field(
+        description="Why, in a sentence that will be read later"
+    )
 
 
 class DomainStory(Frozen):

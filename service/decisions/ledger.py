@@ -12,7 +12,7 @@ class Ledger(Protocol):
     def name(self) -> str: ...
 
     async def append(self, decision: Decision) -> None:
-        """Returns once the decision would survive a power cut."""
+        """Returns once the decision would survive a power cut. The same again changes nothing; another under its id is refused."""
 
     async def find(self, decision_id: str) -> Decision | None: ...
 

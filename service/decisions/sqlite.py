@@ -33,16 +33,10 @@ class SqliteLedger:
         self._path, self._patience = path, patience_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     async def append(self, decision: Decision) -> None:
-        row = (
-            decision.decision_id,
-            decision.at.isoformat(),
-            decision.domain,
-            decision.ruling,
-            decision.model_dump_json(),
-        )
-        await self._do(lambda db: _commit(db, "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", row))
+        await self._do(lambda db: _append(db, decision))
 
     async def find(self, decision_id: str) -> Decision | None:
         return await self._do(lambda db: _find(db, decision_id))
@@ -62,37 +56,57 @@ class SqliteLedger:
             if self._connection is not None:
                 self._connection.close()
 
-        await asyncio.get_running_loop().run_in_executor(self._thread, close)
-        self._thread.shutdown()
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, close)
+            self._thread.shutdown()
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What was begun is finished even if the caller leaves: a half-known write would be worse than a late one."""
-        try:
-            task = asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(self._open()))
-        except RuntimeError as error:
-            raise LedgerUnavailable("the ledger is closed") from error
+        if self._closed:
+            raise LedgerUnavailable("the ledger is closed")
+        task = asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(self._open()))
         try:
             return await asyncio.wait_for(asyncio.shield(task), self._patience)
         except TimeoutError as error:
             raise LedgerUnavailable(f"the ledger did not answer within {self._patience} s") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             raise LedgerUnavailable(f"the ledger cannot be used: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, check_same_thread=False, timeout=self._patience)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.executescript(SCHEMA)
-            self._connection = connection
+            self._connection = _connect(self._path, self._patience)
         return self._connection
+
+
+def _connect(path: Path, patience_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=patience_s)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.executescript(SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _commit(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> None:
     with db:
         db.execute(statement, values)
+
+
+def _append(db: sqlite3.Connection, decision: Decision) -> None:
+    told = decision.model_dump_json()
+    row = (decision.decision_id, decision.at.isoformat(), decision.domain, decision.ruling, told)
+    try:
+        _commit(db, "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", row)
+    except sqlite3.IntegrityError as error:
+        kept = db.execute("SELECT decision FROM decisions WHERE id = ?", (decision.decision_id,)).fetchone()
+        if kept != (told,):
+            raise LedgerUnavailable(f"another decision is kept as {decision.decision_id}") from error
 
 
 def _find(db: sqlite3.Connection, decision_id: str) -> Decision | None:

@@ -94,5 +94,5 @@ def _worst(rollout: Rollout, lens: Lens) -> str:
     return max(rollout.outcomes, key=lens.outcomes.names.index)
 
 
-def _number(value: float | str) -> str:
+def _number(value: float | int | str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -18,4 +18,12 @@ def settled(rollouts: Sequence[Rollout], policy: RiskPolicy, lens: Lens) -> bool
         return False
     least = life_table(rollouts, lens, waiting=True)
     low, _ = interval(lens.calibrate(least.adverse), len(rollouts) * (lens.concentration + 1))
-    return low > policy.threshold or least.critical > policy.critical_threshold
+    return low > policy.threshold or _critical_stands(least.critical, policy, lens)
+
+
+def _critical_stands(critical: float, policy: RiskPolicy, lens: Lens) -> bool:
+    """Harm of another kind, earlier elsewhere, leaves less to go critically wrong: as much of it as that would take is too much too."""
+    return (
+        critical > policy.critical_threshold
+        and lens.calibrate(1 - policy.critical_threshold / critical) > policy.threshold
+    )

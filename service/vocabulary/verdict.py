@@ -87,9 +87,9 @@ class RiskFactor:
     """
 
     name: str
-    value: float | str
+    value: int | float | str
     unit: str
-    threshold: float | str
+    threshold: int | float | str
     source: str
     exceeded: bool
     seen_in: int = 0

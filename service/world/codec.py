@@ -81,6 +81,10 @@ class Codec:
             raise AssertionError("text encoded to a marker")
         return encoded
 
+    def piece(self, token: int) -> str:
+        """What one token spells, its leading space included."""
+        return str(self._plain.id_to_token(token)).replace("\u0120", " ")
+
     def outcome_ids(self, domain: Domain) -> tuple[int, ...]:
         """One id an outcome, in the order of the scale."""
         return tuple(self.marker_ids[outcome_marker(domain.name, name)] for name in domain.outcomes.names)

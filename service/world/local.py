@@ -142,7 +142,7 @@ class LocalWorldModel:
         wanted = {job.branch: job.wants for job in batch if job.wants}
         read = tree.extend(wanted) if wanted else {}
         self.passes += bool(wanted)
-        self.tokens_written += len(wanted)
+        self.tokens_written += len(batch)  # every row read is one token drawn, the one after the prompt included
         return [read[job.branch] if job.wants else tree.prompt_logits for job in batch]
 
 

@@ -13,6 +13,8 @@ from service.anchors.encoder import Encoder
 from service.vocabulary.anchor import Anchor, AnchorKey, Match
 from service.vocabulary.proposal import Action
 from service.world.cases import CasesWorldModel
+from service.world.checkpoint import Checkpoint
+from service.world.local import LocalWorldModel
 from service.world.model import BadForecast, Detail, Opening, Situation, Turn, WorldModel, WorldModelUnavailable
 from service.world.scripted import Line, ScriptedWorldModel, Silence
 from tests.toy_domain import SCALE, KettleChanges, KettleDomain, KettleState, anchor
@@ -27,23 +29,33 @@ HISTORY = (
 )
 
 
-async def cases(tmp_path: Path, encoder: Encoder) -> WorldModel:
+async def cases(tmp_path: Path, encoder: Encoder, tiny_checkpoint: Checkpoint) -> WorldModel:
     bank = EdgeAnchorBank(tmp_path, encoder)
     await bank.add(HISTORY)
     return CasesWorldModel(bank)
 
 
-async def scripted(tmp_path: Path, encoder: Encoder) -> WorldModel:
+async def scripted(tmp_path: Path, encoder: Encoder, tiny_checkpoint: Checkpoint) -> WorldModel:
     changes = {"note": "the kettle whistles"}
     return ScriptedWorldModel([Line("waiting", {"waiting": 0.6, "scald": 0.4}, changes, "it whistles"), Line("tea")])
 
 
-MODELS: dict[str, Callable[[Path, Encoder], Awaitable[WorldModel]]] = {"cases": cases, "scripted": scripted}
+async def local(tmp_path: Path, encoder: Encoder, tiny_checkpoint: Checkpoint) -> WorldModel:
+    return LocalWorldModel(tiny_checkpoint)
+
+
+MODELS: dict[str, Callable[[Path, Encoder, Checkpoint], Awaitable[WorldModel]]] = {
+    "cases": cases,
+    "scripted": scripted,
+    "local": local,
+}
 
 
 @pytest.fixture(params=MODELS)
-async def model(request: pytest.FixtureRequest, tmp_path: Path, encoder: Encoder) -> AsyncIterator[WorldModel]:
-    made = await MODELS[request.param](tmp_path, encoder)
+async def model(
+    request: pytest.FixtureRequest, tmp_path: Path, encoder: Encoder, tiny_checkpoint: Checkpoint
+) -> AsyncIterator[WorldModel]:
+    made = await MODELS[request.param](tmp_path, encoder, tiny_checkpoint)
     yield made
     await made.aclose()
 
