@@ -54,9 +54,15 @@ class Ruled:
 
     @property
     def risk(self) -> float | None:
-        """As foretold; None where nothing was simulated (a hard rule, a switched-off domain, no world model)."""
-        told = self.decision and self.decision["basis"] == "simulated" and self.decision["risk"]
-        return float(told["adverse_probability"]) if told else None
+        """As foretold; None where no future says anything: a hard rule, no world model, nothing that could be read."""
+        told = self.decision
+        if (
+            told is None
+            or told["basis"] != "simulated"
+            or not told["rollouts"]["completed"] + told["rollouts"]["adverse"]
+        ):
+            return None
+        return float(told["risk"]["adverse_probability"])
 
     @property
     def reason(self) -> str:
@@ -69,11 +75,17 @@ class Ruled:
 
 async def measure(checkpoint: Path, work: Path, history: int, proposals: int) -> Told:
     """`proposals` a domain of what was seen, a third as many of each unseen split, a third again without settling."""
-    wanted = {Split.seen: proposals, Split.unseen_wording: max(1, proposals // 3), Split.unseen_family: max(1, proposals // 3)}
+    wanted = {
+        Split.seen: proposals,
+        Split.unseen_wording: max(1, proposals // 3),
+        Split.unseen_family: max(1, proposals // 3),
+    }
     drawn = draw_all(wanted)
     async with served(work, checkpoint, history) as client:
         ruled = await put_all(client, drawn, "to the service", settle=True)
-        some = [each for each in drawn if each.split is Split.seen and each.number < _cut(drawn, each.domain, proposals)]
+        some = [
+            each for each in drawn if each.split is Split.seen and each.number < _cut(drawn, each.domain, proposals)
+        ]
         whole = await put_all(client, some, "... without settling", settle=False)
         probes = await measure_probes(client)
     return told(ruled, whole) | {"probes": probes}
@@ -171,7 +183,9 @@ def errors(ruled: Sequence[Ruled]) -> Told:
         "n": len(pairs),
         "spearman": round(spearman(foretold, exact), 4),
         "mae": round(mean_error(foretold, exact), 4),
-        "calibration": [{name: round(value, 4) for name, value in row.items()} for row in calibration_table(foretold, exact)],
+        "calibration": [
+            {name: round(value, 4) for name, value in row.items()} for row in calibration_table(foretold, exact)
+        ],
     }
 
 

@@ -18,9 +18,7 @@ START_S, STOP_S = 900.0, 15.0
 @contextlib.asynccontextmanager
 async def served(data: Path, checkpoint: Path, history: int) -> AsyncIterator[httpx.AsyncClient]:
     """`data` keeps its anchors from one run to the next; keys and ledger start afresh."""
-    data.mkdir(parents=True, exist_ok=True)
-    for name in ("keys.json", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):
-        (data / name).unlink(missing_ok=True)
+    _afresh(data)
     url = f"http://127.0.0.1:{(port := free_port())}"
     told = {"DATA": data, "CHECKPOINT": checkpoint, "BUNDLED_HISTORY": history, "PORT": port}
     environment = {f"PREMORTEM_{name}": str(value) for name, value in told.items()}
@@ -32,12 +30,18 @@ async def served(data: Path, checkpoint: Path, history: int) -> AsyncIterator[ht
         try:
             async with asyncio.timeout(START_S):
                 key = await _agent_key(process, data)
-                client = httpx.AsyncClient(base_url=url, timeout=60, headers={"Authorization": f"Bearer {key}"})
+            headers = {"Authorization": f"Bearer {key}"}
+            async with httpx.AsyncClient(base_url=url, timeout=60, headers=headers) as client:
                 await _ready(client, process, data)
-            async with client:
                 yield client
         finally:
             await _stop(process)
+
+
+def _afresh(data: Path) -> None:
+    data.mkdir(parents=True, exist_ok=True)
+    for name in ("keys.json", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (data / name).unlink(missing_ok=True)
 
 
 def free_port() -> int:
@@ -57,6 +61,7 @@ async def _agent_key(process: Process, data: Path) -> str:
 
 
 async def _ready(client: httpx.AsyncClient, process: Process, data: Path) -> None:
+    """The service warms up before it listens."""
     while process.returncode is None:
         with contextlib.suppress(httpx.TransportError):
             if (await client.get("/readyz")).status_code == 200:

@@ -34,12 +34,12 @@ def main() -> None:
     except ValidationError as error:
         sys.exit(f"premortem: {'; '.join(_setting(each) for each in error.errors())}")
     except (AnchorBankUnavailable, BadCheckpoint, BadKeys, NotStarted, OSError) as error:
-        sys.exit(f"premortem: {error}")
+        sys.exit(f"premortem: {' '.join(str(error).split())}")
 
 
 def _setting(error: ErrorDetails) -> str:
     name = "_".join(str(part) for part in error["loc"])
-    return f"PREMORTEM_{name.upper()}: {error['msg']}" if name else error["msg"]
+    return f"PREMORTEM_{name.upper()}: {error['msg']}" if name else error["msg"].removeprefix("Value error, ")
 
 
 def _serve(_: argparse.Namespace) -> int:

@@ -169,11 +169,15 @@ class Guardrail:
         reserve = min(RESERVE_MS, RESERVE_SHARE * case.policy.budget_ms)
         until = case.deadline.earlier(reserve)
         matches, notes = await self._recall(case.domain, case.proposal, until)
+        if notes:  # nothing will ground these futures, so they go no further than they may go ungrounded
+            ungrounded = min(case.policy.horizon, case.policy.anchor_interval)
+            case = replace(case, policy=replace(case.policy, horizon=ungrounded))
         opening = Opening(case.domain, case.proposal.state, case.proposal.action, matches)
         if case.effort is Effort.history:
             return await self._replay(case, opening, until, (*notes, "too many requests to simulate this one"))
+        imagined_by = until.earlier(reserve / 2)  # what is left then is enough to ask recorded cases instead
         played, masked = await asyncio.gather(
-            self._play(case, opening, until.earlier(reserve / 2)), self._glance(opening, case.seeds[0], until)
+            self._play(case, opening, imagined_by), self._glance(opening, case.seeds[0], imagined_by)
         )
         if _silent(played, case.lens):
             why = played.world_failed or "the world model was slower than the budget"
@@ -252,7 +256,8 @@ class Guardrail:
     async def _judge(self, case: Case, evidence: Evidence) -> Verdict:
         verdict = judge(case.domain, case.proposal, evidence, case.lens, self.chance.now())
         recommended = None
-        if verdict.ruling is Ruling.escalate and case.options.recommend and case.effort is Effort.full:
+        playable = verdict.basis in (Basis.simulated, Basis.hard_rule) and case.effort is Effort.full
+        if verdict.ruling is Ruling.escalate and case.options.recommend and playable:
             recommended = await self._recommend(case, verdict)
         return with_recommendation(verdict, recommended)
 

@@ -50,7 +50,7 @@ def codec(tokenizer_json: str) -> Codec:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tokenizer_json: str, codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A random network of two layers, leant on so that it knows one domain, the kettle: names an outcome where one is due, ends what it says."""
+    """A random network of two layers that was leant on: it names an outcome of the kettle where one is due, and ends what it says."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     from models.training.presets import PRESETS
     from models.training.train import config, save

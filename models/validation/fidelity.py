@@ -10,6 +10,7 @@ The past is told as serving tells it: an observation only of an adverse step. No
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -108,7 +109,7 @@ def true_past(opening: Opening, trajectory: Trajectory) -> tuple[Turn, ...]:
         Turn(
             Forecast(step.outcome, {}, step.changes, step.observation if step.outcome in adverse else ""), after.action
         )
-        for step, after in zip(steps, steps[1:], strict=False)
+        for step, after in pairwise(steps)
     )
 
 

@@ -49,7 +49,7 @@ async def tune(checkpoint: Path, work: Path, history: int, played: int, recalled
 
 async def spreads(fresh: Rig, domain: Domain, count: int) -> list[Sequence[float]]:
     """Of each proposal, the risk that each of its futures shows."""
-    found = []
+    found: list[Sequence[float]] = []
     for proposal in tqdm(islice(proposals(domain, "valid"), count), f"{domain.name}: futures", count):
         opening = await fresh.opening(domain, proposal)
         deadline = Deadline.after(PATIENCE_MS, time.monotonic)

@@ -218,9 +218,9 @@ async def test_brackets_in_a_text_are_no_nesting(house: Premises) -> None:
 
 
 def test_a_text_that_never_ends_does_not_hold_up_the_service() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert depth(b'[["' + b'\\"[' * 80_000) == 2
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 async def test_a_proposal_beyond_the_models_attention_is_too_large(furnished: House) -> None:
@@ -377,8 +377,8 @@ async def test_what_cannot_be_recorded_is_not_ruled(furnished: House, tmp_path: 
 
 async def test_too_many_at_once_are_told_when_to_come_back(furnished: House) -> None:
     limits = {"full_until": 1, "quorum_until": 1, "admit_until": 1}
-    async with furnished(ScriptedWorldModel([Silence.hang]), **limits) as house:
-        first = asyncio.create_task(house.ask(body(options={"budget_ms": 400})))
+    async with furnished(ScriptedWorldModel(FINE, latency=0.3), **limits) as house:
+        first = asyncio.create_task(house.ask(body(options={"budget_ms": 10_000})))
         await until(lambda: house.world.calls > 0)
         answer = await house.ask()
         problem(answer, 503)
@@ -512,7 +512,7 @@ def free_port() -> socket.socket:
     return bound
 
 
-async def until(met: Callable[[], bool], patience_s: float = 3.0) -> None:
+async def until(met: Callable[[], bool], patience_s: float = 20.0) -> None:
     async with asyncio.timeout(patience_s):
         while not met():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

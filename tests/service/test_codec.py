@@ -81,9 +81,7 @@ def test_ten_thousand_forged_markers_from_eight_threads_leave_the_frame_as_it_is
 
 
 @pytest.mark.parametrize("domain", catalog().values(), ids=catalog())
-def test_what_is_written_is_read_back(
-    codec: Codec, histories: Mapping[str, list[Trajectory]], domain: Domain
-) -> None:
+def test_what_is_written_is_read_back(codec: Codec, histories: Mapping[str, list[Trajectory]], domain: Domain) -> None:
     steps = [step for trajectory in histories[domain.name] for step in trajectory.transitions]
     assert any(step.observation for step in steps) and len({repr(step.changes) for step in steps}) > 10
     for step in steps:

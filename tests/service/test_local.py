@@ -79,13 +79,13 @@ def opening(note: str = "a full kettle stands on the stove") -> Opening:
     return Opening(DOMAIN, KettleState(note=note), POUR)
 
 
-def situation(
-    at: Opening, seed: int, turns: Sequence[Turn] = (), detail: Detail = Detail.prose
-) -> Situation:
+def situation(at: Opening, seed: int, turns: Sequence[Turn] = (), detail: Detail = Detail.prose) -> Situation:
     return Situation(at, tuple(turns), at.state, seed, detail)
 
 
-async def play(model: LocalWorldModel, at: Opening, seed: int, steps: int, detail: Detail = Detail.prose) -> list[Forecast]:
+async def play(
+    model: LocalWorldModel, at: Opening, seed: int, steps: int, detail: Detail = Detail.prose
+) -> list[Forecast]:
     turns: list[Turn] = []
     for _ in range(steps):
         turns.append(Turn(await model.forecast(situation(at, seed, turns, detail)), WAIT))
@@ -134,9 +134,7 @@ async def test_the_prompt_is_computed_once_for_all_futures(model: LocalWorldMode
     assert model.tokens_written == sum(map(len, engine.fed))
 
 
-async def test_a_next_step_reads_only_what_is_new(
-    model: LocalWorldModel, engine: WatchedEngine, codec: Codec
-) -> None:
+async def test_a_next_step_reads_only_what_is_new(model: LocalWorldModel, engine: WatchedEngine, codec: Codec) -> None:
     at = opening()
     for forecasts in await asyncio.gather(*[play(model, at, seed, 3) for seed in range(4)]):
         assert all(forecast.ids[-1] == codec.step for forecast in forecasts)
@@ -148,7 +146,8 @@ async def test_a_next_step_reads_only_what_is_new(
         for branch, ids in tokens.items():
             read[branch] += ids
     assert sorted(len(ids) for ids in read.values()) == sorted(
-        len(model._stages[id(at)].tree.tokens(branch)) for branch in range(4)  # type: ignore[union-attr]
+        len(model._stages[id(at)].tree.tokens(branch))
+        for branch in range(4)  # type: ignore[union-attr]
     )
 
 
@@ -266,7 +265,9 @@ def test_odds_without_an_outcome_in_mind_are_a_bad_forecast() -> None:
         distribution(np.full(3, np.nan, np.float32), (0, 1))
 
 
-def test_a_checkpoint_with_another_file_or_another_codec_is_refused(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_checkpoint_with_another_file_or_another_codec_is_refused(
+    tiny_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     source = tiny_checkpoint.graph.parent
     for file in source.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

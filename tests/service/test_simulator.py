@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -155,7 +156,7 @@ async def test_steps_chain_state_action_and_turns() -> None:
     (rollout,) = played.rollouts
     steps = [step.transition for step in rollout.steps]
     assert [step.action.kind for step in steps] == ["pour", "wait", "wait", "wait"]
-    assert all(before.next_state == after.state for before, after in zip(steps, steps[1:], strict=False))
+    assert all(before.next_state == after.state for before, after in pairwise(steps))
     assert steps[-1].next_state == KettleState(note="it hisses", turn=4)
     assert [len(situation.turns) for situation in heard.situations] == [0, 1, 2, 3]
     assert [situation.state for situation in heard.situations] == [step.state for step in steps]
@@ -179,7 +180,9 @@ async def test_futures_are_grounded_every_so_many_turns_and_it_is_recorded(tmp_p
         grounded = [step.grounded_by for step in rollout.steps]
         assert grounded == [None, None, "turn2", None, "turn4", None, "turn6"]
         assert rollout.steps[2].transition.state.note == "observed in turn2"
-        assert rollout.steps[1].transition.next_state.note == "it hisses", "what was imagined stays on record as imagined"
+        assert rollout.steps[1].transition.next_state.note == "it hisses", (
+            "what was imagined stays on record as imagined"
+        )
     told = [turn.grounding for turn in next(s for s in heard.situations if len(s.turns) == 2).turns]
     assert told[0] is None and told[1] is not None
     assert (told[1].anchor_id, told[1].outcome) == ("turn2", "waiting")

@@ -367,7 +367,9 @@ def test_settling_never_changes_the_ruling() -> None:
             rollouts=(rollouts := chance.choice((3, 5, 8))),
             quorum=chance.randint(1, rollouts),
         )
-        bend = chance.choice((((0.0, 0.0), (1.0, 1.0)), ((0.0, 0.0), (0.3, 0.1), (1.0, 1.0)), ((0.0, 0.0), (0.2, 0.5), (1.0, 1.0))))
+        bend = chance.choice(
+            (((0.0, 0.0), (1.0, 1.0)), ((0.0, 0.0), (0.3, 0.1), (1.0, 1.0)), ((0.0, 0.0), (0.2, 0.5), (1.0, 1.0)))
+        )
         lens = replace(LENS, concentration=chance.choice((0.5, 4.0, 60.0)), calibrate=calibration(bend))
         whole = _drawn(chance, policy)
         taken = [0] * len(whole)
@@ -452,7 +454,9 @@ def test_the_summary_counts_futures_and_names_what_they_predict_and_the_factors_
 
 def test_only_adverse_precedents_alike_enough_are_cited_and_only_recent_ones_are_counted() -> None:
     months = (2, 17, 19, 40)
-    adverse = [Match(anchor(f"m{m}", when=NOW - timedelta(days=30.4 * m), outcome="spill"), 0.9 - m / 1000) for m in months]
+    adverse = [
+        Match(anchor(f"m{m}", when=NOW - timedelta(days=30.4 * m), outcome="spill"), 0.9 - m / 1000) for m in months
+    ]
     harmless = Match(anchor("fine", when=NOW, outcome="tea"), 0.99)
     unlike = Match(anchor("unlike", when=NOW, outcome="scald"), 0.74)
     story = told([spilt(0.9)] * 5, matches=(harmless, *adverse, unlike)).explanation
