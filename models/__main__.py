@@ -19,8 +19,10 @@ SHARES = {"speed": 15, "plain": 150, "fidelity": 0.75}
 def main() -> None:
     parser = argparse.ArgumentParser("premortem-models", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    training = commands.add_parser("train", help="train a world model from scratch on the reference history")
-    training.add_argument("--preset", default="mini", choices=["mini", "tiny"])
+    training = commands.add_parser(
+        "train", help="train a world model on the reference history, its parent first if there is none"
+    )
+    training.add_argument("--preset", default="mini", choices=["mini", "mini-first", "tiny"])
     training.add_argument("--out", type=Path, help="where the checkpoint goes (default: build/train/PRESET/checkpoint)")
     training.set_defaults(run=_train)
     tuning = commands.add_parser("tune", help="measure what serving must know of a checkpoint, into its manifest")
@@ -48,8 +50,13 @@ def _train(arguments: argparse.Namespace) -> None:
     from models.training.presets import PRESETS
     from models.training.train import train
 
-    work = BUILD / "train" / arguments.preset
-    train(PRESETS[arguments.preset], work, arguments.out or work / "checkpoint", datetime.now(UTC).date().isoformat())
+    made = datetime.now(UTC).date().isoformat()
+    preset, out = PRESETS[arguments.preset], arguments.out
+    parent = BUILD / "train" / preset.parent / "checkpoint"
+    if preset.parent and not (parent / "manifest.json").exists():
+        train(PRESETS[preset.parent], parent.parent, parent, made)
+    work = BUILD / "train" / preset.name
+    train(preset, work, out or work / "checkpoint", made)
 
 
 def _tune(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pydantic import Field
 
 from service.admission import Admission, Effort
-from service.anchors.bank import PRECEDENT_FLOOR, AnchorBank, AnchorBankUnavailable
+from service.anchors.bank import PRECEDENT_FLOOR, PRECEDENT_TURNS, AnchorBank, AnchorBankUnavailable
 from service.deadline import Clock, Deadline
 from service.decisions.ledger import Ledger
 from service.errors import LedgerUnavailable, RequestTooLarge
@@ -200,7 +200,7 @@ class Guardrail:
         key = domain.anchor_key(proposal.state, proposal.action)
         try:
             async with asyncio.timeout(BANK_SHARE * until.left):
-                return await self.rooms.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR), ()
+                return await self.rooms.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR, PRECEDENT_TURNS), ()
         except (AnchorBankUnavailable, TimeoutError):
             return (), (NO_HISTORY,)
 

@@ -68,7 +68,7 @@ def write_decision(
 
 
 def _risk(assessment: Assessment | None, policy: RiskPolicy) -> Risk | None:
-    if assessment is None:
+    if assessment is None or assessment.faults == assessment.requested:  # nothing read is not a risk of nothing
         return None
     low, high = assessment.interval
     return Risk(

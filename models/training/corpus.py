@@ -107,7 +107,7 @@ def _chunk(preset: Preset, builder: ExampleBuilder, cache: Path, domain: str, st
     """Examples `start` to `start + CHUNK`; a share of them remembers no recorded case."""
     rng = Random(f"{preset.seed}/{domain}/{start}")
     drawn = [
-        draw(reference(domain), catalog()[domain], "train", start + i)[1]
+        draw(reference(domain), catalog()[domain], preset.part, start + i)[1]
         for i in range(min(CHUNK, preset.trajectories - start))
     ]
     asked = [list(keys(catalog()[domain], trajectory)) if rng.random() >= ALONE else [] for trajectory in drawn]

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from service.anchors.bank import PRECEDENT_FLOOR, SIMILARITY_FLOOR
+from service.anchors.bank import PRECEDENT_FLOOR, PRECEDENT_TURNS, SIMILARITY_FLOOR
 from service.simulator.grounding import ground
 from service.vocabulary.anchor import Anchor, Match
 from service.vocabulary.domain import Domain
@@ -48,11 +48,15 @@ class Recollection:
             rows = [i for i, anchor in enumerate(anchors) if (anchor.key.category, anchor.key.turn) == place]
             self._rows[place] = np.array(rows)
 
-    def nearest(self, category: str, turn: int, vector: NDArray[np.float32], floor: float) -> tuple[Match, ...]:
-        """The closest anchors of the category at that very turn, best first."""
-        rows = self._rows.get((category, turn))
-        if rows is None:
+    def nearest(
+        self, category: str, turn: int, vector: NDArray[np.float32], floor: float, turns: int = 0
+    ) -> tuple[Match, ...]:
+        """The closest anchors of the category at most `turns` turns away, best first."""
+        places = [(category, near) for near in range(turn - turns, turn + turns + 1)]
+        found = [self._rows[place] for place in places if place in self._rows]
+        if not found:
             return ()
+        rows = np.concatenate(found)
         likeness = self._vectors[rows] @ vector
         best = np.argsort(-likeness)[:PRECEDENTS]
         return tuple(Match(self._anchors[rows[i]], float(likeness[i])) for i in best if likeness[i] >= floor)
@@ -86,7 +90,7 @@ class ExampleBuilder:
 
     def _precedents(self, first: Transition, vectors: Sequence[NDArray[np.float32]]) -> tuple[Match, ...]:
         key = self._domain.anchor_key(first.state, first.action)
-        return self._memory.nearest(key.category, key.turn, vectors[0], PRECEDENT_FLOOR) if vectors else ()
+        return self._memory.nearest(key.category, key.turn, vectors[0], PRECEDENT_FLOOR, PRECEDENT_TURNS) if vectors else ()
 
     def _forecast(self, rng: Random, step: Transition, adverse: Collection[str]) -> Forecast:
         spoken = step.outcome in adverse or rng.random() < SPOKEN

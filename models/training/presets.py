@@ -29,10 +29,16 @@ class Preset:
     label_weight: float = 16.0
     told_weight: float = 0.05
     seed: int = 17
+    part: str = "train"
+    """Which part of the reference history is learnt from."""
+    parent: str = ""
+    """The preset whose checkpoint it goes on from; empty: from scratch."""
 
 
 PRESETS = {
-    "mini": Preset("mini"),
+    "mini-first": Preset("mini-first"),
+    "mini": Preset("mini", trajectories=28_000, epochs=1.0, rate=6e-4, seed=18, part="more", parent="mini-first"),
     "tiny": Preset("tiny", 1024, 64, 128, 2, 2, 1, 32, bundled=60, trajectories=150, batch=2_048),
 }
-"""`mini` is the bundled checkpoint; `tiny` shows in a minute that every stage runs, and knows nothing."""
+"""`mini` is the bundled checkpoint, which goes on from `mini-first` with fresh history; `tiny` shows in a minute that every
+stage runs, and knows nothing."""

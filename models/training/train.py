@@ -8,6 +8,7 @@ where it stopped.
 
 import json
 import math
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -44,6 +45,9 @@ def train(preset: Preset, work: Path, out: Path, made: str) -> None:
     work.mkdir(parents=True, exist_ok=True)
 
     # tokenizer and corpus
+    parent = work.parent / preset.parent / "checkpoint" if preset.parent else None
+    if parent is not None:
+        shutil.copyfile(parent / TOKENIZER, work / TOKENIZER)
     codec = make_tokenizer(preset, work / TOKENIZER)
     corpus = make_corpus(preset, codec, work.parent.parent / "cache", work)
     held = np.arange(0, len(corpus), VALID_SHARE)
@@ -51,6 +55,8 @@ def train(preset: Preset, work: Path, out: Path, made: str) -> None:
 
     # model, optimiser, and whatever an earlier run left
     model = Qwen3ForCausalLM(config(preset, codec))
+    if parent is not None:
+        model.load_state_dict(Qwen3ForCausalLM.from_pretrained(parent, dtype=torch.float32).state_dict())
     smudged = smudge_all(corpus, Smudge(codec), preset.seed)
     plan = list(batches(smudged, learnt, preset))
     optimiser = torch.optim.AdamW(groups(model, preset.decay), lr=preset.rate, betas=(0.9, 0.95), fused=True)
@@ -94,6 +100,7 @@ def train(preset: Preset, work: Path, out: Path, made: str) -> None:
             "sha256": corpus.digest(),
         },
         files=files,
+        parent=sha256(parent / "model.safetensors") if parent is not None else "",
         scores={"outcome_log_loss": score, "parameters": float(model.num_parameters())},
     )
     (out / MANIFEST).write_text(told.model_dump_json(indent=2) + "\n")

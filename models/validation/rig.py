@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from service.anchors.bank import PRECEDENT_FLOOR, AnchorBank
+from service.anchors.bank import PRECEDENT_FLOOR, PRECEDENT_TURNS, AnchorBank
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.anchors.history import draw, index_history
@@ -40,7 +40,7 @@ class Rig:
 
     async def recall(self, domain: Domain, proposal: Proposal) -> tuple[Match, ...]:
         key = domain.anchor_key(proposal.state, proposal.action)
-        return await self.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR)
+        return await self.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR, PRECEDENT_TURNS)
 
     def lens(self, opening: Opening) -> Lens:
         domain = opening.domain

@@ -11,6 +11,9 @@ SIMILARITY_FLOOR = 0.75
 PRECEDENT_FLOOR = 0.5
 """Below this cosine a recorded case is not even worth reminding the world model of."""
 
+PRECEDENT_TURNS = 3
+"""A case recorded a few turns earlier or later is still a precedent; to ground a future it must be of the very turn."""
+
 
 class AnchorBankUnavailable(Exception):
     """Recorded history cannot be read or written now."""

@@ -71,6 +71,8 @@ def factor_in_words(factor: RiskFactor) -> str:
 
 def _futures(basis: Basis, assessment: Assessment, lens: Lens, adverse: Sequence[Rollout]) -> str:
     kind = "simulated futures" if basis is Basis.simulated else "replays of recorded cases"
+    if assessment.faults == assessment.requested:
+        return f"{assessment.faults} of {assessment.requested} {kind} could not be read."
     count = f"{assessment.adverse} of {assessment.requested} {kind}"
     low, high = assessment.interval
     risk = f"risk {assessment.adverse_probability:.2f}, interval {low:.2f}-{high:.2f}"

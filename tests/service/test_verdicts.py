@@ -135,7 +135,7 @@ def test_the_life_table_is_right_where_the_mean_of_futures_is_too_low() -> None:
     chance, causes, steps = Random(11), (0.5, 0.02), 5
     truth = sum(1 - (1 - hazard) ** steps for hazard in causes) / len(causes)
     errors: dict[int, tuple[float, float]] = {}
-    for count, times in ((10, 1_000), (40, 250)):
+    for count, times in ((10, 500), (40, 120)):
         drawn = [[_lived(chance, [chance.choice(causes)] * steps) for _ in range(count)] for _ in range(times)]
         table = sum(life_table(rollouts, LENS).adverse for rollouts in drawn) / times
         mean = sum(_alone(rollout) for rollouts in drawn for rollout in rollouts) / (times * count)
@@ -359,7 +359,7 @@ def _drawn(chance: Random, policy: RiskPolicy) -> list[Rollout]:
 def test_settling_never_changes_the_ruling() -> None:
     """Whatever order futures take their steps in, once it is settled the whole of them would have been escalated too."""
     chance, stopped = Random(77), 0
-    for _ in range(2_500):
+    for _ in range(2_000):
         policy = replace(
             POLICY,
             threshold=chance.choice((0.2, 0.3, 0.6)),
