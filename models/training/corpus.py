@@ -24,6 +24,7 @@ from service.world.codec import Codec, fold, markers, pairs
 
 TOKENIZER_SAMPLE = 4_000
 CHUNK = 1_000
+FOCUS = 3
 ALONE = 0.25
 """How often an example remembers no recorded case at all."""
 
@@ -94,23 +95,21 @@ def recollect(domain: Domain, count: int, encoder: Encoder) -> Recollection:
 def _examples(preset: Preset, codec: Codec, cache: Path, domain: Domain) -> list[Tokens]:
     memory = recollect(domain, preset.bundled, Encoder(cache, threads=2))
     work = partial(_chunk, preset, ExampleBuilder(codec, domain, memory), cache, domain.name)
-    starts = range(0, preset.trajectories, CHUNK)
-    with ProcessPoolExecutor(2) as pool, tqdm(desc=f"{domain.name}: examples", total=preset.trajectories) as bar:
+    count = preset.trajectories * (FOCUS if preset.focus == domain.name else 1)
+    with ProcessPoolExecutor(2) as pool, tqdm(desc=f"{domain.name}: examples", total=count) as bar:
         made: list[Tokens] = []
-        for part in pool.map(work, starts):
+        for part in pool.map(work, (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))):
             made += part
             bar.update(len(part))
     return made
 
 
-def _chunk(preset: Preset, builder: ExampleBuilder, cache: Path, domain: str, start: int) -> list[Tokens]:
-    """Examples `start` to `start + CHUNK`; a share of them remembers no recorded case."""
-    rng = Random(f"{preset.seed}/{domain}/{start}")
-    drawn = [
-        draw(reference(domain), catalog()[domain], preset.part, start + i)[1]
-        for i in range(min(CHUNK, preset.trajectories - start))
-    ]
-    asked = [list(keys(catalog()[domain], trajectory)) if rng.random() >= ALONE else [] for trajectory in drawn]
+def _chunk(preset: Preset, builder: ExampleBuilder, cache: Path, domain: str, numbers: range) -> list[Tokens]:
+    """The examples of these numbers; a share of them remembers no recorded case."""
+    rng = Random(f"{preset.seed}/{domain}/{numbers.start}")
+    field, process = catalog()[domain], reference(domain)
+    drawn = [draw(process, field, preset.part, number)[1] for number in numbers]
+    asked = [list(keys(field, trajectory)) if rng.random() >= ALONE else [] for trajectory in drawn]
     vectors = iter(Encoder(cache).encode([text for texts in asked for text in texts]))
     examples = [
         builder.build(rng, trajectory, [next(vectors) for _ in texts])

@@ -90,7 +90,11 @@ class ExampleBuilder:
 
     def _precedents(self, first: Transition, vectors: Sequence[NDArray[np.float32]]) -> tuple[Match, ...]:
         key = self._domain.anchor_key(first.state, first.action)
-        return self._memory.nearest(key.category, key.turn, vectors[0], PRECEDENT_FLOOR, PRECEDENT_TURNS) if vectors else ()
+        return (
+            self._memory.nearest(key.category, key.turn, vectors[0], PRECEDENT_FLOOR, PRECEDENT_TURNS)
+            if vectors
+            else ()
+        )
 
     def _forecast(self, rng: Random, step: Transition, adverse: Collection[str]) -> Forecast:
         spoken = step.outcome in adverse or rng.random() < SPOKEN
