@@ -17,7 +17,6 @@ from service.errors import LedgerUnavailable, RequestTooLarge
 from service.record import Stamp, write_decision
 from service.simulator.anchored import AnchoredSimulator, Simulation
 from service.verdicts.assess import Lens, assess
-from service.verdicts.calibrate import calibration
 from service.verdicts.judge import Evidence, judge, with_recommendation
 from service.verdicts.rule import Doubt, straddles
 from service.verdicts.settle import settled
@@ -131,8 +130,7 @@ class Guardrail:
 
     def lens(self, domain: Domain, action: Action) -> Lens:
         """How this domain's futures are read when they follow this action."""
-        story = self.stories.get(domain.name, DomainStory())
-        return Lens(domain.outcomes, domain.adverse_from(action), story.concentration, calibration(story.calibration))
+        return Lens.of(domain, action, self.stories.get(domain.name, DomainStory()))
 
     def _case(self, proposal: Proposal, options: Options, effort: Effort) -> Case:
         domain = self.domains[proposal.domain]

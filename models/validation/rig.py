@@ -12,12 +12,11 @@ from service.anchors.encoder import Encoder
 from service.anchors.history import draw, index_history
 from service.domains import catalog, reference
 from service.verdicts.assess import Lens
-from service.verdicts.calibrate import calibration
 from service.vocabulary.anchor import Match
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import Proposal
 from service.vocabulary.verdict import RiskPolicy
-from service.world.checkpoint import Checkpoint, DomainStory
+from service.world.checkpoint import Checkpoint
 from service.world.local import LocalWorldModel
 from service.world.model import PRECEDENTS, Opening
 
@@ -44,12 +43,7 @@ class Rig:
 
     def lens(self, opening: Opening) -> Lens:
         domain = opening.domain
-        return lens(domain, opening, self.checkpoint.story(domain.name))
-
-
-def lens(domain: Domain, opening: Opening, story: DomainStory) -> Lens:
-    adverse = domain.adverse_from(opening.action)
-    return Lens(domain.outcomes, adverse, story.concentration, calibration(story.calibration))
+        return Lens.of(domain, opening.action, self.checkpoint.story(domain.name))
 
 
 async def prepare(work: Path, history: int) -> None:

@@ -1,7 +1,8 @@
 """What serving must know of a checkpoint, measured on histories that neither training nor the anchors contain.
 
 `concentration`: how alike the futures of one proposal are, and so how much each of them proves. `familiar`: how alike the
-nearest recorded case usually is, and so what counts as unfamiliar. Both go into the checkpoint's manifest.
+nearest recorded case usually is, and so what counts as unfamiliar. `course`: how hazards usually go on after the first step,
+and so how to read a future that was cut short. All go into the checkpoint's manifest.
 """
 
 import time
@@ -25,6 +26,7 @@ FUTURES = 10
 PLAYED, RECALLED = 120, 600
 """Proposals a domain whose futures are played out, and whose nearest recorded case is looked up."""
 LEAST, MOST = 1.0, 60.0
+LEAST_COURSE = 0.01
 UNFAMILIAR = 0.02
 """The share of ordinary proposals that may be called unfamiliar."""
 PATIENCE_MS = 60_000.0
@@ -36,8 +38,10 @@ async def tune(checkpoint: Path, work: Path, history: int, played: int, recalled
     async with rig(checkpoint, work) as fresh:
         stories = {}
         for domain in catalog().values():
+            futures = await played_out(fresh, domain, played)
             told = {
-                "concentration": round(concentration(await spreads(fresh, domain, played)), 2),
+                "concentration": round(concentration([risks(*group) for group in futures]), 2),
+                "course": course(futures, domain.policy.horizon),
                 "familiar": round(familiar(await likenesses(fresh, domain, recalled)), 3),
             }
             stories[domain.name] = fresh.checkpoint.story(domain.name).model_copy(update=told)
@@ -47,16 +51,19 @@ async def tune(checkpoint: Path, work: Path, history: int, played: int, recalled
     return stories
 
 
-async def spreads(fresh: Rig, domain: Domain, count: int) -> list[Sequence[float]]:
-    """Of each proposal, the risk that each of its futures shows."""
-    found: list[Sequence[float]] = []
+Group = tuple[Sequence[Rollout], Lens]
+"""The whole futures of one proposal, and how they are read."""
+
+
+async def played_out(fresh: Rig, domain: Domain, count: int) -> list[Group]:
+    found: list[Group] = []
     for proposal in tqdm(islice(proposals(domain, "valid"), count), f"{domain.name}: futures", count):
         opening = await fresh.opening(domain, proposal)
         deadline = Deadline.after(PATIENCE_MS, time.monotonic)
         played = await AnchoredSimulator(fresh.world, fresh.bank).simulate(opening, seeds(FUTURES), deadline)
         whole = [rollout for rollout in played.rollouts if rollout.ending.whole]
         if len(whole) > 1:
-            found.append(risks(whole, fresh.lens(opening)))
+            found.append((whole, fresh.lens(opening)))
     return found
 
 
@@ -71,6 +78,19 @@ def risks(rollouts: Sequence[Rollout], lens: Lens) -> list[float]:
     wrong = [lens.went_wrong(rollout) for rollout in rollouts]
     rows = [row + means[len(row) :] if bad else row for row, bad in zip(hazards, wrong, strict=True)]
     return [float(1 - np.prod([1 - hazard for hazard in row])) for row in rows]
+
+
+def course(groups: Sequence[Group], horizon: int) -> tuple[float, ...]:
+    """The hazard at each step against the same future's first, over all futures still at risk there."""
+    hazards = [
+        [lens.hazard(step.probabilities) for step in rollout.steps] for rollouts, lens in groups for rollout in rollouts
+    ]
+    ratios = []
+    for step in range(horizon):
+        alive = [row for row in hazards if step < len(row)]
+        first = sum(row[0] for row in alive)
+        ratios.append(max(LEAST_COURSE, round(sum(row[step] for row in alive) / first, 4)) if first else 1.0)
+    return tuple(ratios)
 
 
 def concentration(groups: Sequence[Sequence[float]]) -> float:

@@ -16,11 +16,16 @@ class BadCheckpoint(Exception):
 
 
 class DomainStory(Frozen):
-    """What was measured of one domain. `concentration` is how alike the futures of one proposal are (FACTS: q ~ Beta(pc, (1-p)c));
-    `familiar` is the cosine to the nearest recorded case below which a situation is not known."""
+    """What was measured of one domain.
+
+    `concentration`: how alike the futures of one proposal are (q ~ Beta(pc, (1-p)c)). `course`: how hazards usually go
+    on, step by step, against the first. `familiar`: the cosine to the nearest recorded case below which a situation is not
+    known. `calibration`: points of a monotone map, raw to calibrated.
+    """
 
     concentration: float = Field(default=4.0, gt=0)
     familiar: float = Field(default=0.5, ge=-1, le=1)
+    course: tuple[float, ...] = ()
     calibration: tuple[tuple[float, float], ...] = ((0.0, 0.0), (1.0, 1.0))
 
 

@@ -309,26 +309,24 @@ async def test_words_that_hide_the_risk_are_suspected(make: Make, proposal: Prop
 # what is missing
 
 
-async def test_a_world_model_that_hangs_is_answered_within_the_budget(make: Make, proposal: Proposal) -> None:
-    world = ScriptedWorldModel(HANGS)
-    decision, over = await timed(make(world), proposal, 400)
-    assert over < 50
-    assert decision.ruling is Ruling.escalate
-    assert decision.basis in (Basis.history_only, Basis.none)
-    assert world.cancelled == world.calls
-
-
-async def test_a_world_model_that_hangs_leaves_time_to_answer_from_history(
-    make: Make, proposal: Proposal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With more of the budget kept back, so that a busy machine gets to ask history at all."""
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of the budget is kept back, so that on a busy machine history and the disk get their turn at all."""
     monkeypatch.setattr("service.guardrail.RESERVE_MS", 600)
-    decision, over = await timed(make(HANGS), proposal, 2_000)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_world_model_that_hangs_is_answered_from_history_within_the_budget(
+    make: Make, proposal: Proposal
+) -> None:
+    world = ScriptedWorldModel(HANGS)
+    decision, over = await timed(make(world), proposal, 2_000)
     assert over < 50
     assert (decision.ruling, decision.basis) == (Ruling.escalate, Basis.history_only)
     assert decision.mode is Mode.degraded
     assert "the world model was slower than the budget" in decision.explanation.notes
     assert "replays of recorded cases" in decision.explanation.summary
+    assert world.cancelled == world.calls
 
 
 async def test_a_world_model_that_is_down_is_answered_from_history(make: Make, proposal: Proposal) -> None:
@@ -363,12 +361,13 @@ async def test_harm_is_still_seen_without_recorded_history(make: Make, proposal:
     assert decision.reason is Reason.risk_above_threshold
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("world", [DOWN, HANGS])
 async def test_with_neither_world_model_nor_history_the_answer_says_so(
     make: Make, proposal: Proposal, world: Any
 ) -> None:
     for hangs in (False, True):
-        decision, over = await timed(make(world, bank=MissingBank(hangs)), proposal, 400)
+        decision, over = await timed(make(world, bank=MissingBank(hangs)), proposal, 1_000)
         assert over < 50
         assert (decision.ruling, decision.reason) == (Ruling.escalate, Reason.world_model_unavailable)
         assert (decision.basis, decision.risk) == (Basis.none, None)
