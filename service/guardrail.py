@@ -39,7 +39,7 @@ from service.world.model import (
     WorldModelUnavailable,
 )
 
-RESERVE_SHARE, RESERVE_MS = 0.3, 60.0
+RESERVE_SHARE, RESERVE_MS = 0.3, 120.0
 """Of the budget, kept back for judging and recording: this share, at most this many milliseconds."""
 BANK_SHARE = 0.3
 """Of the time left, how long to wait for recorded history before going on without it."""

@@ -167,6 +167,8 @@ def _advance(job: Job, logits: Logits) -> bool:
         _answer(job, finished.value)
     except BadForecast as fault:
         _answer(job, fault)
+    except Exception as error:  # the worker serves everyone: no single step may end it
+        _answer(job, WorldModelUnavailable(f"a step could not be read: {error}"))
     return False
 
 
