@@ -27,8 +27,8 @@ PLAYED, RECALLED = 120, 600
 """Proposals a domain whose futures are played out, and whose nearest recorded case is looked up."""
 LEAST, MOST = 1.0, 60.0
 LEAST_COURSE = 0.01
-UNFAMILIAR = 0.02
-"""The share of ordinary proposals that may be called unfamiliar."""
+UNFAMILIAR, LEEWAY = 0.005, 0.1
+"""The share of ordinary proposals that would be unfamiliar, and how much less alike plain words nobody drew may be on top of that."""
 PATIENCE_MS = 60_000.0
 
 
@@ -116,4 +116,4 @@ async def likenesses(fresh: Rig, domain: Domain, count: int) -> list[float]:
 
 
 def familiar(likenesses: Sequence[float]) -> float:
-    return float(np.quantile(likenesses, UNFAMILIAR))
+    return float(np.quantile(likenesses, UNFAMILIAR)) - LEEWAY

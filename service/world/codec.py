@@ -109,7 +109,7 @@ class Codec:
         return [id for turn in turns for id in self._turn(domain, turn)]
 
     def action(self, action: Action, masked: bool = False) -> list[int]:
-        kind, text = self.text(fold(action.kind), "" if masked else fold(action.text))
+        kind, text = self.text(fold(action.kind), "" if masked else _ended(fold(action.text)))
         return [self._action, *kind, self._is, *text]
 
     def write(self, domain: Domain, forecast: Forecast) -> list[int]:
@@ -162,6 +162,11 @@ class Codec:
         for name, value in zip(encoded[::2], encoded[1::2], strict=True):
             told += [self._field, *name, self._is, *value]
         return told
+
+
+def _ended(text: str) -> str:
+    """With a full stop, or the world model may expect more words where an outcome is due."""
+    return text if not text or text[-1] in ".!?" else f"{text}."
 
 
 def _led(text: str) -> str:

@@ -26,7 +26,8 @@ Step = Generator[list[int], Logits, Forecast]
 STEP_LIMIT = 48
 """Tokens of changes, and again of observation; a step that rambles on is a fault."""
 LABEL_MASS = 0.5
-"""Least probability the outcome tokens must hold among all tokens for the reading to mean anything."""
+"""Least probability the domain's outcomes must hold among all markers for the reading to mean anything. Plain tokens do not
+count: that the action's text ends here is the codec's word, not the model's guess."""
 STAGES = 64
 ROOM = 512
 """Tokens a tree has room for before it must grow."""
@@ -186,7 +187,7 @@ def write_step(codec: Codec, situation: Situation, ahead: list[int], unsayable: 
     domain = situation.opening.domain
     chance = np.random.Generator(np.random.Philox(key=[situation.seed % 2**64, len(situation.turns)]))
     labels = codec.outcome_ids(domain)
-    odds = distribution((yield ahead), labels)
+    odds = distribution((yield ahead), labels, len(codec.marker_ids))
     drawn = min(int(np.searchsorted(np.cumsum(odds), chance.random())), len(labels) - 1)
     outcome = tuple(domain.outcomes)[drawn]
     probabilities = dict(zip(domain.outcomes.names, odds.tolist(), strict=True))
@@ -214,9 +215,9 @@ def write_step(codec: Codec, situation: Situation, ahead: list[int], unsayable: 
     return Forecast(outcome.name, probabilities, changes, observation, tuple(said))
 
 
-def distribution(logits: Logits, labels: tuple[int, ...]) -> NDArray[np.float64]:
-    """P(outcome) over the scale. Raises `BadForecast` when the model did not mean to name an outcome at all."""
-    weights = np.exp(logits.astype(np.float64) - logits.max())
+def distribution(logits: Logits, labels: tuple[int, ...], markers: int) -> NDArray[np.float64]:
+    """P(outcome) over the scale, of the first `markers` ids. Raises `BadForecast` if the model named no outcome of the domain."""
+    weights = np.exp(logits[:markers].astype(np.float64) - logits[:markers].max())
     mass = weights[list(labels)]
     if not mass.sum() >= LABEL_MASS * weights.sum():
         raise BadForecast("no outcome where an outcome was due")

@@ -15,7 +15,7 @@ from models import __main__ as command
 from models.validation import scores
 from models.validation.fidelity import Tally, foresee, true_past
 from models.validation.rig import proposals
-from models.validation.tune import concentration, familiar, risks
+from models.validation.tune import LEEWAY, concentration, familiar, risks
 from service.domains import catalog
 from service.verdicts.assess import Lens, life_table
 from service.vocabulary.proposal import Action, Proposal
@@ -177,9 +177,9 @@ def test_a_future_is_not_safer_for_having_met_its_harm_early() -> None:
     assert risks([_rollout([0.2], "tea"), _rollout([0.2, 0.2])], lens) == pytest.approx([0.2, 0.36])
 
 
-def test_two_in_a_hundred_ordinary_proposals_are_unfamiliar() -> None:
+def test_five_in_a_thousand_ordinary_proposals_would_be_unfamiliar_without_the_leeway() -> None:
     likeness = [number / 1_000 for number in range(1_000)]
-    assert sum(each < familiar(likeness) for each in likeness) == 20
+    assert sum(each < familiar(likeness) + LEEWAY for each in likeness) == 5
 
 
 # accuracy

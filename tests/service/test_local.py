@@ -261,11 +261,11 @@ async def test_several_evaluations_at_once_do_not_hear_each_other(model: LocalWo
 def test_odds_without_an_outcome_in_mind_are_a_bad_forecast() -> None:
     logits = np.log(np.array([0.3, 0.15, 0.55], np.float32))
     with pytest.raises(BadForecast, match="no outcome"):
-        distribution(logits, (0, 1))
-    assert distribution(logits, (0, 2)) == pytest.approx(np.array([0.3, 0.55]) / 0.85)
+        distribution(logits, (0, 1), 3)
+    assert distribution(logits, (0, 2), 3) == pytest.approx(np.array([0.3, 0.55]) / 0.85)
     assert 0.3 + 0.15 < LABEL_MASS
     with pytest.raises(BadForecast):
-        distribution(np.full(3, np.nan, np.float32), (0, 1))
+        distribution(np.full(3, np.nan, np.float32), (0, 1), 3)
 
 
 def test_a_checkpoint_with_another_file_or_another_codec_is_refused(
