@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     data: Path = Field(default=Path("premortem-data"), description="Ledger, keys, anchors and caches")
     checkpoint: Path = ROOT / "models" / "checkpoints" / "mini"
     world: Literal["local", "cases"] = "local"
-    threads: int = Field(default=2, ge=1, le=64, description="Engine threads of the local world model")
+    threads: int = Field(
+        default=1, ge=1, le=64, description="Engine threads of the local world model; one is fastest up to two cores"
+    )
     anchors_url: str = Field(default="", description="A Qdrant server; empty: Qdrant Edge in process")
     anchors_api_key: str = ""
     bundled_history: int = Field(

@@ -58,7 +58,7 @@ class Job:
 class LocalWorldModel:
     """`threads` are the engine's; the answer is the same for equal seeds as long as the batch is the same (int8 is not batch-invariant)."""
 
-    def __init__(self, checkpoint: Checkpoint, threads: int = 2) -> None:
+    def __init__(self, checkpoint: Checkpoint, threads: int = 1) -> None:
         self.name = f"local:{checkpoint.name}"
         self._codec = checkpoint.codec
         self._engine = Engine(checkpoint.graph, threads)
