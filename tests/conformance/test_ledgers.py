@@ -24,7 +24,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 
 LEDGERS: dict[str, Callable[[Path], Ledger]] = {
-    "sqlite": lambda folder: SqliteLedger(folder / "kept" / "ledger.sqlite")
+    "sqlite": lambda folder: SqliteLedger(folder / "kept" / "ledger.sqlite", patience_s=30.0)
 }
 
 
