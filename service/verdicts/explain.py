@@ -76,6 +76,8 @@ def _futures(basis: Basis, assessment: Assessment, lens: Lens, adverse: Sequence
     count = f"{assessment.adverse} of {assessment.requested} {kind}"
     low, high = assessment.interval
     risk = f"risk {assessment.adverse_probability:.2f}, interval {low:.2f}-{high:.2f}"
+    if assessment.cut_short:
+        risk += f"; {assessment.cut_short} cut short"
     if not adverse:
         return f"{count} end badly ({risk})."
     worst = Counter(_worst(rollout, lens) for rollout in adverse).most_common(1)[0][0]
