@@ -1,0 +1,59 @@
+"""The training runs from its first stage to a checkpoint that opens, and goes on where it stopped."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the train extra is not installed")
+
+from models.training.presets import PRESETS
+from models.training.smudge import SHARE, Smudge
+from models.training.train import train
+from service.domains import catalog
+from service.world.checkpoint import Checkpoint, sha256
+from service.world.codec import Codec
+
+SMALL = replace(PRESETS["tiny"], bundled=10, trajectories=40)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("training")
+    train(SMALL, out / "train" / "tiny", out / "checkpoint", "2026-11-23")
+    return out
+
+
+def test_a_trained_checkpoint_opens_and_tells_its_story(trained: Path) -> None:
+    checkpoint = Checkpoint(trained / "checkpoint")
+    assert all(checkpoint.codec.knows(domain) for domain in catalog().values())
+    assert checkpoint.manifest.arguments["trajectories"] == SMALL.trajectories
+    assert checkpoint.manifest.data["tokens"] > 1_000
+    assert checkpoint.manifest.scores["outcome_log_loss"] > 0
+
+
+def test_a_finished_run_started_again_gives_the_same_weights(trained: Path) -> None:
+    train(SMALL, trained / "train" / "tiny", trained / "again", "2026-11-23")
+    first, again = (sha256(trained / name / "model.safetensors") for name in ("checkpoint", "again"))
+    assert first == again
+
+
+def test_smudging_spares_numbers_markers_and_all_that_is_said(trained: Path) -> None:
+    codec = Codec((trained / "checkpoint" / "tokenizer.json").read_text())
+    smudge = Smudge(codec)
+    frame = codec.marker_ids
+    gust, spoken, action = codec.text("gust", "seen", "proceed")
+    value, free, words = codec.text("23 over", "the crew looked rested this morning", "carry on with the lift")
+    told = [frame["<|state|>"], frame["<|field|>"], *gust, frame["<|is|>"], *value]
+    told += [frame["<|field|>"], *spoken, frame["<|is|>"], *free, frame["<|action|>"], *action, frame["<|is|>"], *words]
+    said = [frame["<|outcome:safety.neutral|>"], frame["<|step|>"]]
+    ids, worth = np.array(told + said), np.array([0] * len(told) + [2, 1])
+    made = [smudge(ids, worth, np.random.default_rng(seed))[0].tolist() for seed in range(200)]
+    changed = [each for each in made if each != ids.tolist()]
+    assert SHARE / 2 < len(changed) / len(made) < SHARE * 1.5
+    kept = 5 + len(gust) + len(value) - 1
+    assert all(each[:kept] == ids.tolist()[:kept] and each[-2:] == said for each in changed)
+    assert all(
+        [id for id in each if id < len(frame)] == [id for id in told + said if id < len(frame)] for each in changed
+    )
