@@ -9,17 +9,22 @@ from service.anchors.bank import AnchorBank
 from service.vocabulary.anchor import Anchor
 from service.vocabulary.domain import Domain
 from service.vocabulary.reference import Reference, Scenario, Split
-from service.vocabulary.rollout import Trajectory
+from service.vocabulary.rollout import Trajectory, Transition
 
 CHUNK = 256
+RECORDED = 20
+"""Steps of a bundled history: as many as a caller may look ahead, so that long futures find real states too."""
 
 
 def anchors_of(domain: Domain, trajectory: Trajectory) -> Iterable[Anchor]:
-    """One anchor at the first turn, and one wherever a future may be grounded: every `anchor_interval` turns."""
-    worst = max((step.outcome for step in trajectory.transitions), key=domain.outcomes.names.index)
+    """One anchor at the first turn, and one wherever a future may be grounded: every `anchor_interval` turns.
+
+    What followed is what followed within the policy's horizon of that turn.
+    """
     opening = trajectory.transitions[0]
     for turn in range(0, len(trajectory.transitions), domain.policy.anchor_interval):
-        step = trajectory.transitions[turn]
+        followed = trajectory.transitions[turn : turn + domain.policy.horizon]
+        step = followed[0]
         yield Anchor(
             id=f"{trajectory.id}/{turn}",
             domain=domain.name,
@@ -27,18 +32,17 @@ def anchors_of(domain: Domain, trajectory: Trajectory) -> Iterable[Anchor]:
             when=trajectory.when,
             source=trajectory.source,
             action_kind=step.action.kind,
-            outcome=worst,
+            outcome=max((after.outcome for after in followed), key=domain.outcomes.names.index),
             next_outcome=step.outcome,
             state=step.state.model_dump(mode="json", exclude_defaults=True),
             changes=step.changes.model_dump(mode="json", exclude_defaults=True),
             observation=step.observation,
-            summary=summary(domain, opening.action.text, trajectory),
+            summary=summary(domain, opening.action.text, followed[-1]),
         )
 
 
-def summary(domain: Domain, text: str, trajectory: Trajectory) -> str:
+def summary(domain: Domain, text: str, last: Transition) -> str:
     """What was done and how it ended, in one line."""
-    last = trajectory.transitions[-1]
     return f"{_clip(text, 90)} → {domain.outcomes[last.outcome].meaning}: {_clip(last.observation, 90)}".rstrip(": ")
 
 
@@ -48,7 +52,7 @@ def _clip(text: str, length: int) -> str:
 
 async def index_history(bank: AnchorBank, domain: Domain, process: Reference, count: int) -> None:
     """Fills the bank with the domain's reference history, once, with a progress bar; goes on where an earlier start stopped."""
-    drawn = (draw(process, domain, "bundled", number)[1] for number in range(count))
+    drawn = (draw(process, domain, "bundled", number, horizon=RECORDED)[1] for number in range(count))
     anchors = [anchor for trajectory in drawn for anchor in anchors_of(domain, trajectory)]
     kept = await bank.count(domain.name)
     if kept >= len(anchors):
@@ -60,12 +64,13 @@ async def index_history(bank: AnchorBank, domain: Domain, process: Reference, co
 
 
 def draw(
-    process: Reference, domain: Domain, part: str, number: int, split: Split = Split.seen
+    process: Reference, domain: Domain, part: str, number: int, split: Split = Split.seen, horizon: int | None = None
 ) -> tuple[Scenario, Trajectory]:
     """Trajectory `number` of a part of the reference history (`bundled`, `train`, `test` ...), with the scenario it began from.
 
-    The same part and number are the same trajectory for ever.
+    The same part and number are the same trajectory for ever; a longer `horizon` (steps; the policy's if None) only goes on further.
     """
     rng = Random(f"{domain.name}/{part}/{split}/{number}")
     scenario = process.scenario(rng, split)
-    return scenario, process.trajectory(rng, scenario, domain.policy.horizon, f"{domain.name}-{part}-{number:06d}")
+    steps = horizon or domain.policy.horizon
+    return scenario, process.trajectory(rng, scenario, steps, f"{domain.name}-{part}-{number:06d}")

@@ -11,7 +11,10 @@ from service.vocabulary.proposal import Action
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One step: from a state, through an action, to what followed."""
+    """One step: from a state, through an action, to what followed.
+
+    `odds` is known only of a made history: P(outcome) given what was told, at the first step; given the hidden cause too, later.
+    """
 
     state: Any
     action: Action
@@ -20,6 +23,7 @@ class Transition:
     observation: str
     next_state: Any
     reward: float
+    odds: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,12 @@ def odds(said: Said, z: Hidden, progress: Progress) -> tuple[float, ...]:
     return _step_odds(rates(said, z), progress)
 
 
+def opening_odds(said: Said) -> tuple[float, ...]:
+    """P(outcome) of the first step given all that a ticket says."""
+    rows = [[share * p for p in odds(said, z, _start(said))] for z, share in zip(HIDDEN, posterior(said), strict=True)]
+    return tuple(map(sum, zip(*rows, strict=True)))
+
+
 def _drift(rng: Random, z: Hidden, outcome: str, at: Progress) -> None:
     """Carries progress one step on."""
     at.turn += 1
@@ -433,8 +439,9 @@ class HelpdeskReference:
         z = rng.choices(HIDDEN, posterior(said))[0]
         rate, at, steps = rates(said, z), _start(said), []
         state, action = scenario.state, scenario.action
-        for _ in range(horizon):
+        for step in range(horizon):
             probabilities = _step_odds(rate, at)
+            known = probabilities if step else opening_odds(said)
             outcome = rng.choices(NAMES, probabilities)[0]
             changes = _move(rng, z, outcome, at)
             observation = rng.choice(
@@ -442,7 +449,8 @@ class HelpdeskReference:
             )
             forecast = Forecast(outcome, dict(zip(NAMES, probabilities, strict=True)), changes, observation)
             after = DOMAIN.advance(state, action, forecast)
-            steps.append(Transition(state, action, outcome, changes, observation, after, REWARDS[outcome]))
+            told = dict(zip(NAMES, known, strict=True))
+            steps.append(Transition(state, action, outcome, changes, observation, after, REWARDS[outcome], told))
             if DOMAIN.outcomes[outcome].terminal:
                 break
             state, action = after, DOMAIN.continuation(after)

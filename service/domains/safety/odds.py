@@ -231,6 +231,12 @@ class Odds:
         mild = (mitigated, finish, 1 - finish - mitigated - elevated, elevated)
         return tuple((1 - hazard) * p for p in mild) + tuple(hazard * p for p in self.harm)
 
+    def opening(self) -> tuple[float, ...]:
+        """P(outcome) of the first half-hour given all that is said."""
+        rows = zip(HIDDEN, posterior(self.said), strict=True)
+        weighted = [[share * p for p in self.of(z, start(self.said))] for z, share in rows]
+        return tuple(map(sum, zip(*weighted, strict=True)))
+
     def drift(self, rng: Random, z: Z, progress: Progress) -> None:
         """Half an hour passes."""
         progress.turn += 1

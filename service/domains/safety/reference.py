@@ -258,12 +258,13 @@ class Made:
         steps: list[Transition] = []
         while len(steps) < horizon and not (steps and SCALE[steps[-1].outcome].terminal):
             probabilities = odds.of(z, progress)
+            known = dict(zip(SCALE.names, probabilities if steps else odds.opening(), strict=True))
             outcome, gust = rng.choices(SCALE.names, probabilities)[0], progress.gust
             odds.drift(rng, z, progress)
             changes, observation = aftermath(rng, scenario.said, z, progress, outcome, gust, told)
             forecast = Forecast(outcome, dict(zip(SCALE.names, probabilities, strict=True)), changes, observation)
             after = SITE.advance(state, action, forecast)
-            steps.append(Transition(state, action, outcome, changes, observation, after, SCALE[outcome].reward))
+            steps.append(Transition(state, action, outcome, changes, observation, after, SCALE[outcome].reward, known))
             state, action, told = after, SITE.continuation(after), after.crew_status.symptoms
         return Trajectory(id, SITE.name, "reference:safety", day_of(rng, scenario.said), tuple(steps))
 

@@ -174,6 +174,14 @@ def _wrong_remedy(said: Said) -> float:
     return 0.18 if "blood_thinner" in said.traits else 0.05 if "old" in said.traits else 0.0
 
 
+def opening_odds(said: Said) -> tuple[float, ...]:
+    """P(outcome) of the first ten hours given all that a call tells."""
+    rows = [
+        [share * p for p in odds(said, z, Progress(0, said.course))] for z, share in zip(*posterior(said), strict=True)
+    ]
+    return tuple(map(sum, zip(*rows, strict=True)))
+
+
 def _course_odds(z: Hidden) -> tuple[float, float, float]:
     return _NEXT_COURSE.get(z.profile, _NEXT_COURSE_BAD)
 
@@ -226,12 +234,14 @@ def _harm(rng: Random, said: Said, z: Hidden, horizon: int, bad: tuple[bool, ...
 def _step(
     rng: Random, voice: wording.Voice, said: Said, z: Hidden, progress: Progress, state: TriageState, action: Action
 ) -> Transition:
-    outcome = rng.choices(OUTCOMES.names, odds(said, z, progress))[0]
+    chances = odds(said, z, progress)
+    outcome = rng.choices(OUTCOMES.names, chances)[0]
     course = "" if OUTCOMES[outcome].terminal else rng.choices(COURSES, _course_odds(z))[0]
     changes = _changes(rng, voice, said, z, state, course) if course else TriageChanges()
     observation = voice.pick("observations", course or outcome)
     after = DOMAIN.advance(state, action, Forecast(outcome, {}, changes, observation))
-    return Transition(state, action, outcome, changes, observation, after, appropriateness(said.intent, outcome))
+    known = dict(zip(OUTCOMES.names, chances if progress.step else opening_odds(said), strict=True))
+    return Transition(state, action, outcome, changes, observation, after, appropriateness(said.intent, outcome), known)
 
 
 _PAIN_DRIFT = {"better": (-3, -1), "same": (0, 0), "worse": (0, 2)}
