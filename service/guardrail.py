@@ -128,9 +128,9 @@ class Guardrail:
         matches, _ = await self._recall(domain, proposal, until)
         await self._glance(Opening(domain, proposal.state, proposal.action, matches), 0, until)
 
-    def lens(self, domain: Domain, action: Action) -> Lens:
+    def lens(self, domain: Domain, action: Action, horizon: int | None = None) -> Lens:
         """How this domain's futures are read when they follow this action."""
-        return Lens.of(domain, action, self.stories.get(domain.name, DomainStory()))
+        return Lens.of(domain, action, self.stories.get(domain.name, DomainStory()), horizon)
 
     def _case(self, proposal: Proposal, options: Options, effort: Effort) -> Case:
         domain = self.domains[proposal.domain]
@@ -146,7 +146,8 @@ class Guardrail:
         first = options.seed if options.seed is not None else seed_of(proposal)
         seeds = [first + SEED_SPACING * number for number in range(policy.max_rollouts)]
         deadline = Deadline.after(policy.budget_ms, self.chance.clock)
-        return Case(domain, proposal, policy, self.lens(domain, proposal.action), options, effort, seeds, deadline)
+        lens = self.lens(domain, proposal.action, policy.horizon)
+        return Case(domain, proposal, policy, lens, options, effort, seeds, deadline)
 
     # gate
 
@@ -282,7 +283,9 @@ class Guardrail:
             return None
         if not all(rollout.ending.whole for rollout in played.rollouts):
             return None
-        risk = assess(played.rollouts, len(seeds), self.lens(case.domain, action)).adverse_probability
+        risk = assess(
+            played.rollouts, len(seeds), self.lens(case.domain, action, case.policy.horizon)
+        ).adverse_probability
         return Recommendation(action.kind, action.text, round(risk, 4))
 
     # record

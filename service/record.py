@@ -74,11 +74,16 @@ def _risk(assessment: Assessment | None, policy: RiskPolicy) -> Risk | None:
     return Risk(
         adverse_probability=round(assessment.adverse_probability, 4),
         interval=(round(low, 4), round(high, 4)),
+        model_interval=_rounded(assessment.model_interval),
         threshold=policy.threshold,
         critical_probability=round(assessment.critical_probability, 4),
         critical_threshold=policy.critical_threshold,
         outcomes={name: round(p, 4) for name, p in assessment.outcomes.items()},
     )
+
+
+def _rounded(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    return (round(bounds[0], 4), round(bounds[1], 4)) if bounds else None
 
 
 def _counts(assessment: Assessment | None) -> RolloutCounts | None:

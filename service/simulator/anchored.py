@@ -65,6 +65,7 @@ class AnchoredSimulator:
 
     world: WorldModel
     bank: AnchorBank
+    patience_s: float = BANK_PATIENCE_S
 
     async def simulate(
         self,
@@ -109,7 +110,7 @@ class _Run:
         self, simulator: AnchoredSimulator, opening: Opening, horizon: int, prose: bool, settled: Settled
     ) -> None:
         self._world, self._bank, self._opening, self._horizon = simulator.world, simulator.bank, opening, horizon
-        self._prose, self._settled = prose, settled
+        self._prose, self._settled, self._patience_s = prose, settled, simulator.patience_s
         self.futures: list[Future] = []
         self.decided = asyncio.Event()
         self.world_failed = ""
@@ -165,7 +166,7 @@ class _Run:
         if len(future.steps) % domain.policy.anchor_interval == 0:
             try:
                 key = domain.anchor_key(future.state, action)
-                async with asyncio.timeout(BANK_PATIENCE_S):
+                async with asyncio.timeout(self._patience_s):
                     matches = await self._bank.nearest(domain.name, key, limit=1)
                 for match in matches:
                     future.state, grounding = ground(domain, future.state, action, match)

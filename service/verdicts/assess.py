@@ -1,14 +1,18 @@
 """What the futures say together: a calibrated risk with an interval instead of a show of hands.
 
-The risk is a life table. At every step the hazard is the mean of P(adverse) over the futures still at risk, and what survives
-all steps is safe: p = 1 - prod_t (1 - mean_i h_it). A future that ended well stays at risk of nothing; one that was cut short
-goes on as hazards usually do (`course`), or leaves the table there. (The mean of each future's own 1 - prod(1 - h) is the same
-while all are at risk, but is too low once the worst have dropped out: deploy/decisions/0003.)
+The risk is a life table (Aalen-Johansen, from odds instead of counts). At every step the odds of an outcome are their mean over the
+futures still open; what is adverse adds to the risk, what ends well closes its share, the rest goes on. Whether a future happened to
+end is thus never counted where its odds of ending are known. One that was cut short goes on as hazards usually do (`course`), and so
+does the table where no future is left open; where few are, what is usual counts as two of them. (The mean of each future's own
+1 - prod(1 - h) is too low once the worst have dropped out: deploy/decisions/0003; 0006 measures what the rest is worth.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
+
+import numpy as np
 
 from service.verdicts.calibrate import calibration
 from service.vocabulary.domain import Domain
@@ -24,38 +28,72 @@ Z = 1.645
 
 
 CUT_SHORT = (Ending.deadline, Ending.settled)
-NOTHING: Mapping[str, float] = {}
+USUAL = 2.0
+"""Futures that the usual course of hazards counts as, beside those still open; chosen on validation (deploy/decisions/0006)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lens:
     """How futures are read: what counts as adverse, how alike futures are, and the calibration map.
 
-    `concentration` c: label probabilities of one future are worth c + 1 sampled ones (q ~ Beta(pc, (1-p)c)).
+    `concentration` c: label probabilities of one future are worth c + 1 sampled ones (q ~ Beta(pc, (1-p)c)). `spread`: the
+    model's own error by calibrated risk, which no number of futures takes away.
     `course`: how hazards usually go on, step by step, against the first; what was cut short is filled in by it.
+    `horizon`: steps asked for; 0 for as many as the longest future took.
     """
 
     outcomes: OutcomeScale
     adverse_from: Severity
     concentration: float = 4.0
+    spread: tuple[tuple[float, float, float], ...] = ()
     course: tuple[float, ...] = ()
     calibrate: Callable[[float], float] = lambda p: p
+    horizon: int = 0
 
     @classmethod
-    def of(cls, domain: Domain, action: Action, story: DomainStory) -> "Lens":
-        """How this domain's futures are read when they follow this action."""
+    def of(cls, domain: Domain, action: Action, story: DomainStory, horizon: int | None = None) -> "Lens":
+        """How this domain's futures are read when they follow this action; the horizon is the policy's if None."""
         adverse_from, calibrate = domain.adverse_from(action), calibration(story.calibration)
-        return cls(domain.outcomes, adverse_from, story.concentration, story.course, calibrate)
+        steps = horizon or domain.policy.horizon
+        return cls(domain.outcomes, adverse_from, story.concentration, story.spread, story.course, calibrate, steps)
 
-    @property
+    def interval(self, probability: float, futures: int) -> tuple[float, float]:
+        """Central 90 % of a calibrated risk, as far as the number of futures decides it."""
+        return interval(probability, futures * (self.concentration + 1))
+
+    def own(self, probability: float) -> tuple[float, float] | None:
+        """Within which nine of ten true risks lay where this one was foretold; None if it was not measured."""
+        if not self.spread:
+            return None
+        risks, lows, highs = zip(*self.spread, strict=True)
+        low, high = (float(np.interp(probability, risks, bounds)) for bounds in (lows, highs))
+        return min(low, probability), max(high, probability)
+
+    @cached_property
     def adverse(self) -> frozenset[str]:
         return frozenset(self.outcomes.at_least(self.adverse_from))
 
+    @cached_property
+    def _critical(self) -> frozenset[str]:
+        return frozenset(self.outcomes.at_least(Severity.critical))
+
+    @cached_property
+    def _over(self) -> frozenset[str]:
+        return self.adverse | {outcome.name for outcome in self.outcomes if outcome.terminal}
+
     def hazard(self, probabilities: Mapping[str, float]) -> float:
-        return min(1.0, sum(probabilities.get(name, 0.0) for name in self.adverse))
+        return min(1.0, sum(p for name, p in probabilities.items() if name in self.adverse))
 
     def critical(self, probabilities: Mapping[str, float]) -> float:
-        return min(1.0, sum(probabilities.get(name, 0.0) for name in self.outcomes.at_least(Severity.critical)))
+        return min(1.0, sum(p for name, p in probabilities.items() if name in self._critical))
+
+    def going(self, probabilities: Mapping[str, float]) -> float:
+        """P(neither adverse nor an end)."""
+        return max(0.0, 1 - sum(p for name, p in probabilities.items() if name in self._over))
+
+    def onward(self, step: int, later: int) -> float:
+        """How the hazard of a later step usually compares; as it was, beyond what is known."""
+        return self.course[later] / self.course[step] if later < len(self.course) else 1.0
 
     def went_wrong(self, rollout: Rollout) -> bool:
         return any(outcome in self.adverse for outcome in rollout.outcomes)
@@ -74,10 +112,11 @@ def assess(rollouts: Sequence[Rollout], requested: int, lens: Lens) -> Assessmen
         cut_short=sum(rollout.ending in CUT_SHORT for rollout in rollouts),
         faults=sum(rollout.ending is Ending.fault for rollout in rollouts),
         adverse_probability=probability,
-        interval=interval(probability, informed * (lens.concentration + 1)),
+        interval=lens.interval(probability, informed),
         critical_probability=table.critical,
         raw_adverse_probability=table.adverse,
         outcomes=table.outcomes,
+        model_interval=lens.own(probability),
     )
 
 
@@ -90,39 +129,69 @@ class LifeTable:
     outcomes: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step of the table: the odds of each outcome while open, and the share that goes on open."""
+
+    odds: Mapping[str, float]
+    going: float
+
+    @classmethod
+    def of(cls, odds: Mapping[str, float], lens: Lens) -> "Row":
+        return cls(odds, lens.going(odds))
+
+    def later(self, ratio: float, lens: Lens) -> "Row":
+        """With hazards in this ratio, everything else alike."""
+        adverse, ratio = lens.adverse, min(ratio, 1 / max(lens.hazard(self.odds), 1e-9))
+        return Row.of({name: p * (ratio if name in adverse else 1.0) for name, p in self.odds.items()}, lens)
+
+
+CLOSED = Row({}, 0.0)
+
+
 def life_table(rollouts: Sequence[Rollout], lens: Lens, waiting: bool = False) -> LifeTable:
-    """`waiting` reads a future cut short as at risk of nothing more: the least the table can come to."""
-    survival, critical = 1.0, 0.0
+    """`waiting` reads a future cut short as about to end well: the least the table can come to."""
+    still, critical, row = 1.0, 0.0, None
     outcomes = dict.fromkeys(lens.outcomes.at_least(lens.adverse_from), 0.0)
-    for step in range(_last_step(rollouts, lens)):
-        found = (_odds(rollout, step, lens, waiting) for rollout in rollouts)
-        at_risk = [odds for odds in found if odds is not None]
-        if not any(at_risk):
+    for step in range(lens.horizon or max((len(rollout.steps) for rollout in rollouts), default=0)):
+        usual = row.later(lens.onward(step - 1, step), lens) if row else None
+        if usual and waiting:
+            usual = Row(usual.odds, going=0.0)
+        row = _mean([each for each in (_row(r, step, lens, waiting) for r in rollouts) if each], usual, step, lens)
+        if row is None:
             break
         for name in outcomes:
-            outcomes[name] += survival * sum(p.get(name, 0.0) for p in at_risk) / len(at_risk)
-        critical += survival * sum(lens.critical(p) for p in at_risk) / len(at_risk)
-        survival *= 1 - sum(lens.hazard(p) for p in at_risk) / len(at_risk)
-    return LifeTable(1 - survival, min(1.0, critical), outcomes)
+            outcomes[name] += still * row.odds.get(name, 0.0)
+        critical += still * lens.critical(row.odds)
+        still *= row.going
+    return LifeTable(min(1.0, sum(outcomes.values())), min(1.0, critical), outcomes)
 
 
-def _last_step(rollouts: Sequence[Rollout], lens: Lens) -> int:
-    cut = any(rollout.steps and rollout.ending in CUT_SHORT for rollout in rollouts)
-    return max([len(rollout.steps) for rollout in rollouts] + [len(lens.course) * cut], default=0)
+def _mean(rows: Sequence[Row], usual: Row | None, step: int, lens: Lens) -> Row | None:
+    """Of the futures still open; where the course is known the usual row counts as `USUAL` more, and where none is open it stands alone."""
+    if not rows or usual is None:
+        return _weighed([(row, 1.0) for row in rows]) if rows else usual
+    weight = USUAL if step < len(lens.course) else 0.0
+    return _weighed([*((row, 1.0) for row in rows), (usual, weight)])
 
 
-def _odds(rollout: Rollout, step: int, lens: Lens, waiting: bool) -> Mapping[str, float] | None:
-    """P(outcome) in this future at this step: empty if it is at risk of nothing, None if it has left the table."""
+def _weighed(rows: Sequence[tuple[Row, float]]) -> Row:
+    total = sum(weight for _, weight in rows)
+    names = {name for row, _ in rows for name in row.odds}
+    odds = {name: sum(row.odds.get(name, 0.0) * weight for row, weight in rows) / total for name in names}
+    return Row(odds, sum(row.going * weight for row, weight in rows) / total)
+
+
+def _row(rollout: Rollout, step: int, lens: Lens, waiting: bool) -> Row | None:
+    """This future at this step; None once it is over or cannot be read."""
     if step < len(rollout.steps):
-        return rollout.steps[step].probabilities
-    if lens.went_wrong(rollout):
+        return Row.of(rollout.steps[step].probabilities, lens)
+    if rollout.ending not in CUT_SHORT or lens.went_wrong(rollout):
         return None
-    if waiting or rollout.ending is Ending.terminal:
-        return NOTHING
-    if rollout.ending in CUT_SHORT and rollout.steps and step < len(lens.course):
-        scale = lens.course[step] / lens.course[len(rollout.steps) - 1]
-        return {name: p * scale for name, p in rollout.steps[-1].probabilities.items() if name in lens.adverse}
-    return None
+    if waiting or not rollout.steps:
+        return CLOSED if waiting else None
+    last = len(rollout.steps) - 1
+    return Row.of(rollout.steps[last].probabilities, lens).later(lens.onward(last, step), lens)
 
 
 def interval(probability: float, samples: float) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.verdicts.assess import Lens, interval, life_table
+from service.verdicts.assess import Lens, life_table
 from service.vocabulary.rollout import Ending, Rollout
 from service.vocabulary.verdict import RiskPolicy
 
@@ -17,13 +17,5 @@ def settled(rollouts: Sequence[Rollout], policy: RiskPolicy, lens: Lens) -> bool
     if not any(lens.went_wrong(rollout) for rollout in rollouts):
         return False
     least = life_table(rollouts, lens, waiting=True)
-    low, _ = interval(lens.calibrate(least.adverse), len(rollouts) * (lens.concentration + 1))
-    return low > policy.threshold or _critical_stands(least.critical, policy, lens)
-
-
-def _critical_stands(critical: float, policy: RiskPolicy, lens: Lens) -> bool:
-    """Harm of another kind, earlier elsewhere, leaves less to go critically wrong: as much of it as that would take is too much too."""
-    return (
-        critical > policy.critical_threshold
-        and lens.calibrate(1 - policy.critical_threshold / critical) > policy.threshold
-    )
+    low, _ = lens.interval(lens.calibrate(least.adverse), len(rollouts))
+    return low > policy.threshold or least.critical > policy.critical_threshold

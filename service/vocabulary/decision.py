@@ -31,10 +31,13 @@ class Risk(Frozen):
 
     adverse_probability: float
     interval: tuple[float, float]
+    model_interval: tuple[float, float] | None = Field(
+        default=None, description="Within which nine of ten true risks lay where this one was foretold, in validation"
+    )
     threshold: float
     critical_probability: float
     critical_threshold: float
-    outcomes: dict[str, float] = Field(description="P of each adverse outcome within the horizon")
+    outcomes: dict[str, float] = Field(description="P of each adverse outcome, as read: before calibration")
 
 
 class RolloutCounts(Frozen):

@@ -65,7 +65,10 @@ class RiskPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What the futures say together. The interval is the central 90 % of the adverse probability."""
+    """What the futures say together. The interval is the central 90 % of the adverse probability by their number alone.
+
+    `model_interval` holds the model's own error: where such a risk was foretold, nine of ten true ones lay within.
+    """
 
     requested: int
     completed: int
@@ -77,6 +80,7 @@ class Assessment:
     critical_probability: float
     raw_adverse_probability: float
     outcomes: Mapping[str, float]
+    model_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

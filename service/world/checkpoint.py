@@ -20,13 +20,17 @@ class DomainStory(Frozen):
 
     `concentration`: how alike the futures of one proposal are (q ~ Beta(pc, (1-p)c)). `course`: how hazards usually go
     on, step by step, against the first. `familiar`: the cosine to the nearest recorded case below which a situation is not
-    known. `calibration`: points of a monotone map, raw to calibrated.
+    known. `calibration`: points of a monotone map, raw to calibrated. `spread`: for a calibrated risk, the bounds within which
+    nine of ten true risks lay: the model's own error, which no number of futures takes away. `conformal`: for a promised share
+    of adverse cases that may be approved, the highest threshold that keeps it; told beside the policy's own, which rules.
     """
 
     concentration: float = Field(default=4.0, gt=0)
     familiar: float = Field(default=0.5, ge=-1, le=1)
     course: tuple[float, ...] = ()
     calibration: tuple[tuple[float, float], ...] = ((0.0, 0.0), (1.0, 1.0))
+    spread: tuple[tuple[float, float, float], ...] = ()
+    conformal: tuple[tuple[float, float], ...] = ()
 
 
 class Manifest(Frozen):

@@ -163,7 +163,7 @@ async def test_grim_futures_are_escalated_with_a_way_past(make: Make, proposal: 
     assert (decision.ruling, decision.reason) == (Ruling.escalate, Reason.risk_above_threshold)
     assert "5 of 5 simulated futures predict a service outage" in decision.explanation.summary
     assert decision.override is not None and decision.risk is not None
-    assert decision.risk.adverse_probability == pytest.approx(0.8)
+    assert decision.risk.adverse_probability == pytest.approx(1 - 0.2**5, abs=1e-4)
     assert decision.explanation.recommended_action is None, "no alternative is safer where everything goes wrong"
 
 
@@ -205,6 +205,15 @@ async def test_near_the_threshold_more_futures_are_played_up_to_the_most_allowed
     enough = await make(NEAR).evaluate(proposal, Options(recommend=False, budget_ms=5_000))
     assert enough.ruling is Ruling.approve
     assert enough.rollouts is not None and enough.rollouts.requested < HELPDESK.policy.max_rollouts
+
+
+async def test_the_models_own_error_is_told_beside_the_noise_of_the_futures(make: Make, proposal: Proposal) -> None:
+    unsure = {"helpdesk": DomainStory(concentration=60.0, spread=((0.0, 0.0, 0.5), (1.0, 0.5, 1.0)))}
+    told, untold = [(await make(NEAR, stories=s).evaluate(proposal)).risk for s in (unsure, SURE)]
+    assert told is not None and untold is not None
+    risk = told.adverse_probability
+    assert told.model_interval == pytest.approx((risk / 2, 0.5 + risk / 2), abs=1e-3)
+    assert told.interval == untold.interval and untold.model_interval is None
 
 
 async def test_settling_saves_futures_and_keeps_the_ruling(make: Make, proposal: Proposal) -> None:

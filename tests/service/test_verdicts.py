@@ -107,14 +107,30 @@ def test_risk_is_what_each_step_leaves_to_the_next() -> None:
     assert table.critical == 0.0
 
 
-def test_a_future_that_ended_well_stays_at_risk_of_nothing_and_one_cut_short_leaves_the_table() -> None:
-    long = future(("waiting", odds(0.2)), ("waiting", odds(0.4)))
-    well = future(("tea", odds(0.2)), ending=Ending.terminal)
+def test_the_odds_of_ending_well_are_weighed_and_not_whether_it_happened() -> None:
+    """Half of what is open after the first step may be served its tea and be over, whichever future that befell."""
+    half = odds(0.2) | {"waiting": 0.4, "tea": 0.4}
+    ends = future(("tea", half), ending=Ending.terminal)
+    goes = future(("waiting", half), ("waiting", odds(0.5)))
+    for rollouts in ([ends, goes], [goes, goes], [goes, ends, ends]):
+        assert life_table(rollouts, LENS).adverse == pytest.approx(0.2 + 0.4 * 0.5)
+
+
+def test_what_was_cut_short_goes_on_as_hazards_usually_do() -> None:
+    lens = replace(LENS, course=(1.0, 0.5, 0.5), horizon=3)
+    long = future(("waiting", odds(0.2)), ("waiting", odds(0.4)), ("waiting", odds(0.4)))
     cut = future(("waiting", odds(0.2)), ending=Ending.deadline)
+    second, third = (0.4 + 0.1 + 2 * 0.1) / 4, (0.4 + 0.1 + 2 * 0.175) / 4
+    assert life_table([long, cut], lens).adverse == pytest.approx(1 - 0.8 * (1 - second) * (1 - third))
+    assert life_table([cut], lens).adverse == pytest.approx(1 - 0.8 * (1 - 0.1) ** 2)
+
+
+def test_where_no_future_is_left_open_the_table_goes_on_as_usual_and_no_further_than_was_asked() -> None:
     wrong = future(("spill", odds(0.2)), ending=Ending.terminal)
-    assert life_table([long, well], LENS).adverse == pytest.approx(1 - 0.8 * (1 - 0.2))
-    assert life_table([long, cut], LENS).adverse == pytest.approx(1 - 0.8 * (1 - 0.4))
-    assert life_table([long, wrong], LENS).adverse == pytest.approx(1 - 0.8 * (1 - 0.4))
+    for horizon in (1, 2, 3):
+        lens = replace(LENS, horizon=horizon)
+        assert life_table([wrong, wrong], lens).adverse == pytest.approx(1 - 0.8**horizon)
+    assert life_table([wrong, wrong], replace(LENS, horizon=3), waiting=True).adverse == pytest.approx(1 - 0.8**2)
 
 
 def test_the_parts_add_up_to_the_whole() -> None:
@@ -195,6 +211,14 @@ def test_the_more_alike_futures_are_and_the_more_of_them_the_narrower() -> None:
 
     assert width(5, 1) > width(5, 4) > width(5, 40)
     assert width(5, 4) > width(10, 4)
+
+
+def test_the_models_own_error_is_read_off_beside_the_risk_and_holds_it() -> None:
+    lens = replace(LENS, spread=((0.0, 0.0, 0.1), (0.2, 0.1, 0.5), (1.0, 0.8, 0.9)))
+    assert lens.own(0.1) == pytest.approx((0.05, 0.3))
+    assert lens.own(1.0) == pytest.approx((0.8, 1.0))
+    assert LENS.own(0.1) is None
+    assert assess([quiet(0.05)] * 5, 5, lens).interval == assess([quiet(0.05)] * 5, 5, LENS).interval
 
 
 def test_a_future_without_a_step_says_nothing() -> None:
@@ -370,7 +394,14 @@ def test_settling_never_changes_the_ruling() -> None:
         bend = chance.choice(
             (((0.0, 0.0), (1.0, 1.0)), ((0.0, 0.0), (0.3, 0.1), (1.0, 1.0)), ((0.0, 0.0), (0.2, 0.5), (1.0, 1.0)))
         )
-        lens = replace(LENS, concentration=chance.choice((0.5, 4.0, 60.0)), calibrate=calibration(bend))
+        course = (1.0, *(chance.random() * 2 + 0.01 for _ in range(policy.horizon - 1)))
+        lens = replace(
+            LENS,
+            concentration=chance.choice((0.5, 4.0, 60.0)),
+            calibrate=calibration(bend),
+            course=chance.choice(((), course)),
+            horizon=policy.horizon,
+        )
         whole = _drawn(chance, policy)
         taken = [0] * len(whole)
         order = [number for number, lived in enumerate(whole) for _ in range(len(lived.steps) + 1)]
