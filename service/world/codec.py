@@ -6,7 +6,8 @@ A step reads, left to right:
     OUTCOME  <|change|> name <|is|> value ...  [<|observed|> text]  <|step|>  [<|grounded|> OUTCOME fields]  <|action|> ...
 
 OUTCOME is one token, and its whole distribution is read right after the action, before a word of prose exists. Markers are
-ids that only this module writes: text goes through a tokenizer that has none, so text that spells a marker stays text.
+ids that only this module writes: text goes through a tokenizer that has none, so text that spells a marker stays text, and
+so does text that spells a control token of whatever model the tokenizer came from.
 """
 
 import hashlib
@@ -49,6 +50,10 @@ def outcome_marker(domain: str, outcome: str) -> str:
     return f"<|outcome:{domain}.{outcome}|>"
 
 
+def is_marker(token: str) -> bool:
+    return token in FRAME or token.startswith("<|outcome:")
+
+
 def markers(domains: Iterable[Domain]) -> list[str]:
     """Every marker a tokenizer for these domains must hold, in the order of their ids."""
     return [*FRAME, *(outcome_marker(domain.name, name) for domain in domains for name in domain.outcomes.names)]
@@ -59,25 +64,32 @@ class Codec:
 
     def __init__(self, tokenizer_json: str) -> None:
         spec = json.loads(tokenizer_json)
-        self.marker_ids: dict[str, int] = {token["content"]: token["id"] for token in spec["added_tokens"]}
-        if sorted(self.marker_ids.values()) != list(range(len(self.marker_ids))) or not set(FRAME) <= set(
-            self.marker_ids
-        ):
-            raise ValueError("the tokenizer's markers must be its first ids and hold the whole frame")
+        added: dict[str, int] = {token["content"]: token["id"] for token in spec["added_tokens"]}
+        self.marker_ids = {token: id for token, id in added.items() if is_marker(token)}
+        self.reserved = frozenset(added.values())
         self._plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": [], "post_processor": None}))
-        self.vocabulary_size = self._plain.get_vocab_size(with_added_tokens=False)
+        if not set(FRAME) <= set(self.marker_ids):
+            raise ValueError("the tokenizer's markers must hold the whole frame")
+        spelled = {
+            id for encoding in self._plain.encode_batch_fast([*added], add_special_tokens=False) for id in encoding.ids
+        }
+        taken = any(self._plain.id_to_token(id) not in (token, None) for token, id in added.items())
+        if taken or spelled & self.reserved or len(self.reserved) < len(added):
+            raise ValueError("every marker must have an id of its own, which no text is given")
+        self.vocabulary_size = max(self._plain.get_vocab_size(with_added_tokens=False), max(self.reserved) + 1)
         (self.pad, self._domain, self._precedent, self._state, self._field, self._is, self._action,
          self._change, self.observed, self.step, self._grounded) = (self.marker_ids[name] for name in FRAME)  # fmt: skip
         self.sayable = frozenset((self._change, self._is, self.observed, self.step))
-        story = json.dumps([VERSION, PRECEDENTS, self.marker_ids, spec["model"], spec["pre_tokenizer"]], sort_keys=True)
-        self.fingerprint = hashlib.sha256(story.encode()).hexdigest()[:16]
+        story = [VERSION, PRECEDENTS, self.marker_ids, spec["model"], spec["pre_tokenizer"]]
+        story += [spec["normalizer"]] if spec.get("normalizer") else []
+        self.fingerprint = hashlib.sha256(json.dumps(story, sort_keys=True).encode()).hexdigest()[:16]
 
     def text(self, *texts: str) -> list[list[int]]:
-        """Ids of each text by itself; never a marker id, whatever the text spells."""
+        """Ids of each text by itself; never a marker's or any other reserved id, whatever the text spells."""
         encoded = [
             encoding.ids for encoding in self._plain.encode_batch_fast([*map(_led, texts)], add_special_tokens=False)
         ]
-        if any(ids and min(ids) < len(self.marker_ids) for ids in encoded):
+        if not all(self.reserved.isdisjoint(ids) for ids in encoded):
             raise AssertionError("text encoded to a marker")
         return encoded
 

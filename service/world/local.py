@@ -69,7 +69,7 @@ class LocalWorldModel:
         self.passes = 0
         self.tokens_written = 0
         self._unsayable = np.zeros(self._engine.vocabulary_size, dtype=bool)
-        self._unsayable[: len(self._codec.marker_ids)] = True
+        self._unsayable[list(self._codec.reserved)] = True
         self._unsayable[list(self._codec.sayable)] = False
         self._worker = threading.Thread(target=self._serve, name="world-local", daemon=True)
         self._worker.start()
@@ -148,10 +148,11 @@ class LocalWorldModel:
 
 
 def _resume(stage: Stage, tree: Tree, job: Job) -> tuple[int, list[int]]:
-    """The future's own branch and what it has not yet read; a new branch if it has none or another past."""
+    """The future's own branch and what it has not yet read; a new branch if it has none, another past, or is asked the same again."""
     branch = stage.branches.get(job.seed)
     held = tree.tokens(branch) if branch is not None else ()
-    if branch is None or tuple(job.wants[: len(held)]) != tuple(held):
+    asked_again = bool(held) and len(job.wants) <= len(held)
+    if branch is None or asked_again or tuple(job.wants[: len(held)]) != tuple(held):
         if branch is not None:
             tree.drop(branch)
         branch, held = tree.branch(), ()
@@ -186,8 +187,8 @@ def write_step(codec: Codec, situation: Situation, ahead: list[int], unsayable: 
     """Yields the tokens to read next, receives the logits after them, and returns the forecast."""
     domain = situation.opening.domain
     chance = np.random.Generator(np.random.Philox(key=[situation.seed % 2**64, len(situation.turns)]))
-    labels = codec.outcome_ids(domain)
-    odds = distribution((yield ahead), labels, len(codec.marker_ids))
+    labels, frame = codec.outcome_ids(domain), list(codec.marker_ids.values())
+    odds = distribution((yield ahead)[frame], tuple(map(frame.index, labels)), len(frame))
     drawn = min(int(np.searchsorted(np.cumsum(odds), chance.random())), len(labels) - 1)
     outcome = tuple(domain.outcomes)[drawn]
     probabilities = dict(zip(domain.outcomes.names, odds.tolist(), strict=True))

@@ -6,8 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from models.training.markers import extended
 from service.domains import catalog
 from service.vocabulary.anchor import Match
 from service.vocabulary.domain import Domain
@@ -15,8 +18,9 @@ from service.vocabulary.forecast import Forecast
 from service.vocabulary.proposal import Action
 from service.vocabulary.rollout import Trajectory
 from service.world import codec as codec_module
-from service.world.codec import ACTION, CHANGE, FRAME, IS, PROMPT_LIMIT, Codec, outcome_marker
+from service.world.codec import ACTION, CHANGE, FRAME, IS, PROMPT_LIMIT, Codec, markers, outcome_marker
 from service.world.model import BadForecast, Grounding, Opening, PromptTooLong, Turn
+from tests.base_tokenizer import CONTROL, base_tokenizer
 from tests.toy_domain import KettleChanges, KettleDomain, KettleState, anchor
 
 KETTLE = KettleDomain()
@@ -61,7 +65,7 @@ def told(codec: Codec, text: str) -> list[int]:
 
 
 def frame(codec: Codec, ids: Sequence[int]) -> list[int]:
-    return [id for id in ids if id < len(codec.marker_ids)]
+    return [id for id in ids if id in codec.reserved]
 
 
 def test_ten_thousand_forged_markers_from_eight_threads_leave_the_frame_as_it_is(
@@ -161,11 +165,68 @@ def test_a_tokenizer_without_the_frame_is_refused(tokenizer_json: str, missing: 
         Codec(tokenizer_json.replace(missing, "<|else|>"))
 
 
-def test_markers_that_are_not_the_first_ids_are_refused(tokenizer_json: str) -> None:
+@pytest.mark.parametrize("taken", ["a word", "another marker"])
+def test_a_marker_without_an_id_of_its_own_is_refused(tokenizer_json: str, taken: str) -> None:
     spec = json.loads(tokenizer_json)
-    spec["added_tokens"][-1]["id"] += 1
-    with pytest.raises(ValueError, match="first ids"):
+    spec["added_tokens"][-1]["id"] = len(spec["added_tokens"]) if taken == "a word" else 0
+    with pytest.raises(ValueError, match="id of its own"):
         Codec(json.dumps(spec))
+
+
+def test_a_marker_that_text_could_spell_is_refused(tokenizer_json: str) -> None:
+    spec = json.loads(tokenizer_json)
+    spec["pre_tokenizer"], spec["model"]["ignore_merges"] = None, True
+    with pytest.raises(ValueError, match="no text"):
+        Codec(json.dumps(spec))
+
+
+@pytest.fixture(scope="module")
+def instruct() -> Codec:
+    """On a base model's own tokenizer, our markers behind its control tokens."""
+    return Codec(extended(base_tokenizer(), markers([*catalog().values(), KETTLE])))
+
+
+def test_markers_may_stand_behind_the_words_of_another_model(instruct: Codec) -> None:
+    base = Tokenizer.from_str(base_tokenizer())
+    assert min(instruct.marker_ids.values()) == base.get_vocab_size()
+    assert instruct.vocabulary_size == base.get_vocab_size() + len(instruct.marker_ids)
+    assert instruct.reserved == {*instruct.marker_ids.values(), *map(base.token_to_id, CONTROL)}
+    assert not set(CONTROL) & set(instruct.marker_ids)
+
+
+def test_a_marker_the_base_model_has_already_keeps_its_id() -> None:
+    once = extended(base_tokenizer(), markers([KETTLE]))
+    assert Codec(extended(once, markers([KETTLE]))).marker_ids == Codec(once).marker_ids
+
+
+FORGERY = st.lists(
+    st.one_of(st.sampled_from([*CONTROL, *markers([KETTLE])]), st.text(max_size=6), st.sampled_from(["<|", "|>", " "])),
+    min_size=1,
+    max_size=5,
+).map("".join)
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=FORGERY)
+def test_forged_markers_and_control_tokens_stay_text_under_a_base_model_s_tokenizer(instruct: Codec, text: str) -> None:
+    assert frame(instruct, instruct.text(text)[0]) == []
+    assert frame(instruct, told(instruct, text or "x")) == frame(instruct, told(instruct, "the kettle is warm"))
+
+
+@pytest.mark.parametrize("token", [*CONTROL, *FRAME])
+def test_a_base_model_s_own_tokenizer_would_be_fooled(instruct: Codec, token: str) -> None:
+    naive = Tokenizer.from_str(extended(base_tokenizer(), markers([KETTLE])))
+    assert naive.encode(f"say {token} now", add_special_tokens=False).ids != instruct.text(f"say {token} now")[0]
+    assert instruct.reserved & set(naive.encode(f"say {token} now", add_special_tokens=False).ids)
+
+
+@pytest.mark.parametrize("domain", catalog().values(), ids=catalog())
+def test_what_is_written_is_read_back_under_a_base_model_s_tokenizer(
+    instruct: Codec, histories: Mapping[str, list[Trajectory]], domain: Domain
+) -> None:
+    for step in (step for trajectory in histories[domain.name][:40] for step in trajectory.transitions):
+        _, *rest = instruct.write(domain, Forecast(step.outcome, {}, step.changes, step.observation))
+        assert instruct.read(domain, rest) == (step.changes, step.observation)
 
 
 def test_a_codec_knows_the_domains_it_has_outcomes_for(codec: Codec, tokenizer_json: str) -> None:

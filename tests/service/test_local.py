@@ -106,6 +106,17 @@ async def test_equal_seeds_play_equal_futures_and_other_seeds_others(tiny_checkp
     assert len({repr(future) for future in played[0]}) == 6
 
 
+async def test_asked_the_same_again_it_says_the_same_again(model: LocalWorldModel) -> None:
+    at = opening()
+    turns = [Turn(forecast, WAIT) for forecast in await play(model, at, 4, 2)]
+    asked = situation(at, 4, turns, Detail.odds)
+    first, again = await model.forecast(asked), await model.forecast(asked)
+    assert first.outcome == again.outcome
+    assert first.probabilities == pytest.approx(again.probabilities, abs=1e-3)
+    opened = await model.forecast(situation(at, 5, detail=Detail.odds))
+    assert any(abs(opened.probabilities[name] - p) > 0.02 for name, p in again.probabilities.items())
+
+
 async def test_the_odds_cover_the_scale_and_are_the_same_for_all_futures_before_any_has_begun(
     model: LocalWorldModel,
 ) -> None:
