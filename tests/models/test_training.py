@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the train extra is not installed")
 
+from models.training.asides import Asides
 from models.training.presets import PRESETS
 from models.training.smudge import SHARE, Smudge
 from models.training.train import train
@@ -37,6 +38,21 @@ def test_a_finished_run_started_again_gives_the_same_weights(trained: Path) -> N
     train(SMALL, trained / "train" / "tiny", trained / "again", "2026-11-23")
     first, again = (sha256(trained / name / "model.safetensors") for name in ("checkpoint", "again"))
     assert first == again
+
+
+def test_a_remark_beside_the_point_is_told_last_and_changes_nothing_else(trained: Path) -> None:
+    codec = Codec((trained / "checkpoint" / "tokenizer.json").read_text())
+    asides, frame = Asides(codec, 1.0), codec.marker_ids
+    name, complaint, said, action = codec.text("triage", "complaint", "my arm hurts", "home_care")
+    told = [frame["<|domain|>"], *name, frame["<|state|>"], frame["<|field|>"], *complaint, frame["<|is|>"], *said]
+    asked = [frame["<|action|>"], *action, frame["<|is|>"], frame["<|outcome:triage.settled|>"], frame["<|step|>"]]
+    ids, worth = np.array(told + asked), np.array([0] * (len(told) + len(asked) - 2) + [2, 1])
+    changed, worths = asides(ids, worth, np.random.default_rng(1))
+    assert changed[: len(told)].tolist() == told and changed[-len(asked) :].tolist() == asked
+    assert changed[len(told)] == frame["<|field|>"] and len(changed) == len(worths) > len(ids) + 3
+    assert worths[worths > 0].tolist() == [2, 1]
+    masked = np.array([*told[: len(name) + 2], *asked])
+    assert asides(masked, worth[-len(masked) :], np.random.default_rng(1))[0].tolist() == masked.tolist()
 
 
 def test_smudging_spares_numbers_markers_and_all_that_is_said(trained: Path) -> None:
