@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import json
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ BUILD = Path("build")
 BUNDLED = Path("models") / "checkpoints" / "mini"
 HISTORY = 3_000
 """Reference trajectories a domain in the recorded history, as the service indexes them by default."""
+FINE_TUNED = "qwen2.5-7b"
 SECTIONS = ("speed", "plain", "fidelity", "accuracy")
 SHARES = {"speed": 15, "plain": 150, "fidelity": 0.75}
 """Of `--proposals` a domain, how many go into the other sections: 300 make 20, 2 and 400."""
@@ -22,12 +25,21 @@ def main() -> None:
     training = commands.add_parser(
         "train", help="train a world model on the reference history, its parent first if there is none"
     )
-    training.add_argument("--preset", default="mini", choices=["mini", "mini-first", "tiny"])
+    training.add_argument(
+        "--preset", default="mini", choices=["mini", "mini-third", "mini-second", "mini-first", "tiny", FINE_TUNED]
+    )
     training.add_argument("--out", type=Path, help="where the checkpoint goes (default: build/train/PRESET/checkpoint)")
+    training.add_argument("--base", help=f"{FINE_TUNED}: the instruct model to fine-tune, a folder or a hub id")
+    training.add_argument(
+        "--history", type=Path, nargs="+", default=[], help=f"{FINE_TUNED}: recorded trajectories, JSONL"
+    )
+    training.add_argument(
+        "--merge", action="store_true", help=f"{FINE_TUNED}: write whole weights too, as vLLM serves them"
+    )
     training.set_defaults(run=_train)
     tuning = commands.add_parser("tune", help="measure what serving must know of a checkpoint, into its manifest")
     _measured(tuning)
-    tuning.add_argument("--played", type=int, default=120, help="proposals a domain to play out ten futures of")
+    tuning.add_argument("--played", type=int, default=400, help="proposals a domain to play out ten futures of")
     tuning.add_argument("--recalled", type=int, default=600, help="proposals a domain to look up the nearest case of")
     tuning.set_defaults(run=_tune)
     bench = commands.add_parser("bench", help="how fast, how faithful, how accurate: build/bench.json")
@@ -37,6 +49,26 @@ def main() -> None:
     bench.add_argument("--busy", action="store_true", help="5 x 5 once more with both cores kept busy")
     bench.add_argument("--out", type=Path, default=BUILD / "bench.json")
     bench.set_defaults(run=_bench)
+    judging = commands.add_parser(
+        "validate", help="judge a checkpoint: report.json, REPORT.md and plots beside it; 1 if it may not serve"
+    )
+    _measured(judging)
+    judging.add_argument("--scale", type=float, default=1.0, help="share of the report's own number of cases")
+    judging.add_argument(
+        "--only", default="", help="measure these sections anew, and keep the others of the last report"
+    )
+    judging.add_argument("--out", type=Path, help="where the report goes (default: beside the checkpoint)")
+    judging.set_defaults(run=_validate)
+    testing = commands.add_parser("backtest", help="what was foretold of a recorded history's cases, and what followed")
+    testing.add_argument("--history", type=Path, nargs="+", required=True, help="JSON Lines, plain or .gz")
+    testing.add_argument("--mapping", type=Path, help="how it reads (default: the shipped one that fits its name)")
+    testing.add_argument("--anchors", type=Path, help="recorded cases from this file, and all of --history is scored")
+    testing.add_argument("--checkpoint", type=Path, default=BUNDLED)
+    testing.add_argument("--by", choices=["group", "time"], default="group", help="how a history is split by itself")
+    testing.add_argument("--only", default="", help="questions of the mapping, by comma (default: all)")
+    testing.add_argument("--out", type=Path, default=BUILD / "real", help="folder for HISTORY.json")
+    testing.add_argument("--page", type=Path, help="write one page of all of them here")
+    testing.set_defaults(run=_backtest)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -51,12 +83,31 @@ def _train(arguments: argparse.Namespace) -> None:
     from models.training.train import train
 
     made = datetime.now(UTC).date().isoformat()
-    preset, out = PRESETS[arguments.preset], arguments.out
-    parent = BUILD / "train" / preset.parent / "checkpoint"
-    if preset.parent and not (parent / "manifest.json").exists():
-        train(PRESETS[preset.parent], parent.parent, parent, made)
+    if arguments.preset == FINE_TUNED:
+        return _fine_tune(arguments, made)
+    line = [PRESETS[arguments.preset]]
+    while line[0].parent and not (_trained(line[0].parent) / "manifest.json").exists():
+        line.insert(0, PRESETS[line[0].parent])
+    for preset in line:
+        out = _trained(preset.name) if preset is not line[-1] or not arguments.out else arguments.out
+        train(preset, BUILD / "train" / preset.name, out, made)
+
+
+def _fine_tune(arguments: argparse.Namespace, made: str) -> None:
+    from models.training.lora import train
+    from models.training.lora_presets import LORA_PRESETS
+    from models.training.recorded import recorded
+    from service.anchors.encoder import Encoder
+
+    preset = LORA_PRESETS[arguments.preset]
+    preset = replace(preset, base=arguments.base or preset.base)
+    out = arguments.out or _trained(preset.name)
     work = BUILD / "train" / preset.name
-    train(preset, work, out or work / "checkpoint", made)
+    train(preset, Encoder(BUILD / "cache"), work, out, made, recorded(*arguments.history), arguments.merge)
+
+
+def _trained(preset: str) -> Path:
+    return BUILD / "train" / preset / "checkpoint"
 
 
 def _tune(arguments: argparse.Namespace) -> None:
@@ -69,11 +120,36 @@ def _tune(arguments: argparse.Namespace) -> None:
     print(f"written into {arguments.checkpoint}/manifest.json")
 
 
+def _validate(arguments: argparse.Namespace) -> None:
+    from models.validation.report import write
+    from models.validation.validate import SECTIONS, Request, validate
+
+    out = arguments.out or arguments.checkpoint
+    only = arguments.only.split(",") if arguments.only else list(SECTIONS)
+    if not set(only) <= set(SECTIONS):
+        raise SystemExit(f"--only takes some of {','.join(SECTIONS)}")
+    before = json.loads((out / "report.json").read_text())["detail"] if set(only) != set(SECTIONS) else {}
+    kept = {name: told for name, told in before.items() if name not in only}
+    date, command = datetime.now(UTC).date().isoformat(), f"premortem-models {' '.join(sys.argv[1:])}"
+    asked = Request(arguments.checkpoint, _work(arguments), arguments.history, arguments.scale, date, command)
+    told = asyncio.run(validate(asked, kept))
+    write(told, out)
+    print(f"{out / 'REPORT.md'}: {'may serve' if told['gate']['may_serve'] else 'refused'}")
+    raise SystemExit(0 if told["gate"]["may_serve"] else 1)
+
+
+def _backtest(arguments: argparse.Namespace) -> None:
+    from models.validation.real import run
+
+    date, command = datetime.now(UTC).date().isoformat(), f"premortem-models {' '.join(sys.argv[1:])}"
+    run(arguments, date, command)
+
+
 def _bench(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from models.validation.report import show
     from models.validation.rig import prepare
+    from models.validation.table import show
 
     only = arguments.only.split(",")
     if not set(only) <= set(SECTIONS):
@@ -115,7 +191,7 @@ async def _section(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if name == "fidelity":
         from models.validation import fidelity
 
-        return await fidelity.measure(checkpoint, work, max(1, round(count / SHARES[name])))
+        return await fidelity.measure(checkpoint, work, max(1, round(count / SHARES[name])), arguments.history)
     from loadtest import accuracy
 
     return await accuracy.measure(checkpoint, work, arguments.history, count)

@@ -11,6 +11,7 @@ from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.anchors.history import draw, index_history
 from service.domains import catalog, reference
+from service.simulator.anchored import AnchoredSimulator
 from service.verdicts.assess import Lens
 from service.vocabulary.anchor import Match
 from service.vocabulary.domain import Domain
@@ -21,6 +22,8 @@ from service.world.local import LocalWorldModel
 from service.world.model import PRECEDENTS, Opening
 
 THREADS = 2
+PATIENCE_S = 10.0
+"""For the bank, while a future is grounded: a measurement must not depend on how busy the machine is."""
 HISTORY = 3_000
 """Reference trajectories a domain in the bank, as the service indexes them by default."""
 
@@ -40,6 +43,10 @@ class Rig:
     async def recall(self, domain: Domain, proposal: Proposal) -> tuple[Match, ...]:
         key = domain.anchor_key(proposal.state, proposal.action)
         return await self.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR, PRECEDENT_TURNS)
+
+    @property
+    def simulator(self) -> AnchoredSimulator:
+        return AnchoredSimulator(self.world, self.bank, PATIENCE_S)
 
     def lens(self, opening: Opening) -> Lens:
         domain = opening.domain

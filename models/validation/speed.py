@@ -21,7 +21,6 @@ from tqdm import tqdm
 from models.validation.rig import Rig, asked, proposals, rig, seeds
 from service.deadline import Deadline
 from service.domains import catalog
-from service.simulator.anchored import AnchoredSimulator
 from service.verdicts.assess import assess
 from service.verdicts.settle import settled
 from service.vocabulary.proposal import Proposal
@@ -58,7 +57,7 @@ async def evaluate(rig: Rig, proposal: Proposal, way: Way) -> None:
     domain = catalog()[proposal.domain]
     opening = await rig.opening(domain, proposal)
     lens, policy = rig.lens(opening), asked(domain.policy, way.futures, HORIZON)
-    simulator = AnchoredSimulator(rig.world, rig.bank)
+    simulator = rig.simulator
     stop = partial(settled, policy=policy, lens=lens) if way.settle else lambda _: False
     deadline = Deadline.after(PATIENCE_MS, time.monotonic)
     played, _ = await asyncio.gather(

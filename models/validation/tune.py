@@ -1,83 +1,81 @@
-"""What serving must know of a checkpoint, measured on histories that neither training nor the anchors contain.
+"""What serving must know of a checkpoint, measured on histories that neither training nor the anchors nor any report contain.
 
-`concentration`: how alike the futures of one proposal are, and so how much each of them proves. `familiar`: how alike the
-nearest recorded case usually is, and so what counts as unfamiliar. `course`: how hazards usually go on after the first step,
-and so how to read a future that was cut short. All go into the checkpoint's manifest.
+`course`: how hazards usually go on after the first step, and so how to read a future that was cut short. `concentration`: how alike
+the futures of one proposal are, and so how much each of them proves. `calibration`: the map from the risk as read to the risk as it
+is. `familiar`: how alike the nearest recorded case usually is, and so what counts as unfamiliar. All go into the checkpoint's manifest.
 """
 
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from models.validation.rig import Rig, prepare, proposals, rig, seeds
-from service.deadline import Deadline
+from models.validation.calibration import ALPHAS, conformal_threshold, fitted, spread
+from models.validation.rig import Rig, prepare, proposals, rig
+from models.validation.trials import Trial, draw_trials, play
 from service.domains import catalog
-from service.simulator.anchored import AnchoredSimulator
-from service.verdicts.assess import Lens
+from service.verdicts.assess import Lens, life_table
+from service.verdicts.calibrate import calibration
 from service.vocabulary.domain import Domain
 from service.vocabulary.rollout import Rollout
 from service.world.checkpoint import MANIFEST, DomainStory, Manifest
 
 FUTURES = 10
-PLAYED, RECALLED = 120, 600
+PLAYED, RECALLED = 400, 600
 """Proposals a domain whose futures are played out, and whose nearest recorded case is looked up."""
 LEAST, MOST = 1.0, 60.0
 LEAST_COURSE = 0.01
 UNFAMILIAR, LEEWAY = 0.005, 0.1
 """The share of ordinary proposals that would be unfamiliar, and how much less alike plain words nobody drew may be on top of that."""
-PATIENCE_MS = 60_000.0
+PART = "valid"
+
+Group = tuple[Sequence[Rollout], Lens]
+"""The whole futures of one proposal, and how they are read."""
 
 
 async def tune(checkpoint: Path, work: Path, history: int, played: int, recalled: int) -> dict[str, DomainStory]:
-    """Writes the stories into the manifest and returns them; the calibration map stays what it was."""
+    """Writes the stories into the manifest and returns them."""
     await prepare(work, history)
     async with rig(checkpoint, work) as fresh:
         stories = {}
         for domain in catalog().values():
-            futures = await played_out(fresh, domain, played)
-            told = {
-                "concentration": round(concentration([risks(*group) for group in futures]), 2),
-                "course": course(futures, domain.policy.horizon),
-                "familiar": round(familiar(await likenesses(fresh, domain, recalled)), 3),
-            }
-            stories[domain.name] = fresh.checkpoint.story(domain.name).model_copy(update=told)
+            likeness = await likenesses(fresh, domain, recalled)
+            trials = await play(fresh, domain, draw_trials(domain, PART, played), FUTURES)
+            stories[domain.name] = story(domain, trials, fresh.checkpoint.story(domain.name), familiar(likeness))
     path = checkpoint / MANIFEST
     manifest = Manifest.model_validate_json(path.read_text()).model_copy(update={"domains": stories})
     path.write_text(manifest.model_dump_json(indent=2) + "\n")
     return stories
 
 
-Group = tuple[Sequence[Rollout], Lens]
-"""The whole futures of one proposal, and how they are read."""
+def story(domain: Domain, trials: Sequence[Trial], before: DomainStory, familiar: float) -> DomainStory:
+    """The course first, for the risk is read with it; then the map, on risks so read; then thresholds, on mapped risks."""
+    groups = [(whole, trial.lens) for trial in trials if len(whole := _whole(trial)) > 1]
+    usual = course(groups, domain.policy.horizon)
+    read = [replace(trial, lens=replace(trial.lens, course=usual)) for trial in trials]
+    raw = np.array([trial.raw(domain.policy.rollouts) for trial in read])
+    exact = np.array([trial.drawn.exact for trial in read])
+    points = fitted(raw, exact)
+    mapped = np.array(list(map(calibration(points), raw)))
+    adverse = mapped[[trial.drawn.happened for trial in read]]
+    promised = [(alpha, conformal_threshold(adverse, alpha)) for alpha in ALPHAS]
+    return before.model_copy(
+        update={
+            "concentration": round(concentration([(whole, replace(lens, course=usual)) for whole, lens in groups]), 2),
+            "spread": spread(mapped, exact),
+            "course": usual,
+            "familiar": round(familiar, 3),
+            "calibration": points,
+            "conformal": tuple((alpha, round(most, 4)) for alpha, most in promised if most is not None),
+        }
+    )
 
 
-async def played_out(fresh: Rig, domain: Domain, count: int) -> list[Group]:
-    found: list[Group] = []
-    for proposal in tqdm(islice(proposals(domain, "valid"), count), f"{domain.name}: futures", count):
-        opening = await fresh.opening(domain, proposal)
-        deadline = Deadline.after(PATIENCE_MS, time.monotonic)
-        played = await AnchoredSimulator(fresh.world, fresh.bank).simulate(opening, seeds(FUTURES), deadline)
-        whole = [rollout for rollout in played.rollouts if rollout.ending.whole]
-        if len(whole) > 1:
-            found.append((whole, fresh.lens(opening)))
-    return found
-
-
-def risks(rollouts: Sequence[Rollout], lens: Lens) -> list[float]:
-    """1 - prod(1 - h) of each future. One that went wrong early is carried on at the hazard of those still at risk.
-
-    Otherwise a future would look safe for having met its harm soon, and futures would look less alike than they are.
-    """
-    steps = range(max(len(rollout.steps) for rollout in rollouts))
-    hazards = [[lens.hazard(step.probabilities) for step in rollout.steps] for rollout in rollouts]
-    means = [float(np.mean([row[step] for row in hazards if step < len(row)])) for step in steps]
-    wrong = [lens.went_wrong(rollout) for rollout in rollouts]
-    rows = [row + means[len(row) :] if bad else row for row, bad in zip(hazards, wrong, strict=True)]
-    return [float(1 - np.prod([1 - hazard for hazard in row])) for row in rows]
+def _whole(trial: Trial) -> list[Rollout]:
+    return [rollout for rollout in trial.rollouts if rollout.ending.whole]
 
 
 def course(groups: Sequence[Group], horizon: int) -> tuple[float, ...]:
@@ -93,17 +91,27 @@ def course(groups: Sequence[Group], horizon: int) -> tuple[float, ...]:
     return tuple(ratios)
 
 
-def concentration(groups: Sequence[Sequence[float]]) -> float:
-    """c of q ~ Beta(pc, (1-p)c) within each group of futures: p(1-p) / var - 1, both sums pooled over the groups.
+def concentration(groups: Sequence[Group]) -> float:
+    """c of q ~ Beta(pc, (1-p)c): how alike the futures of one proposal are, as the life table reads them.
 
-    The mean of n futures is off by its own variance, which is why var / n is added back to p(1-p).
+    Of each group the table's own variance is taken by the jackknife (leave one future out); n times it is that of a single
+    future, and p(1-p) over that, less 1, is c. Sums are pooled over the groups. The table of n futures is off by its
+    own variance, which is why that is added back to p(1-p).
     """
     if not groups:
         return DomainStory().concentration
-    variances = np.array([np.var(group, ddof=1) for group in groups])
-    means = np.array([np.mean(group) for group in groups])
-    room = (means * (1 - means) + variances / [len(group) for group in groups]).sum()
-    return float(np.clip(room / max(variances.sum(), 1e-12) - 1, LEAST, MOST))
+    found = np.array([_spread(*group) for group in groups])
+    risks, variances, counts = found.T
+    room = (risks * (1 - risks) + variances).sum()
+    return float(np.clip(room / max((counts * variances).sum(), 1e-12) - 1, LEAST, MOST))
+
+
+def _spread(rollouts: Sequence[Rollout], lens: Lens) -> tuple[float, float, int]:
+    """The table's risk, its variance by the jackknife, and the number of futures."""
+    count = len(rollouts)
+    without = [life_table([*rollouts[:i], *rollouts[i + 1 :]], lens).adverse for i in range(count)]
+    variance = (count - 1) * float(np.var(without))
+    return life_table(rollouts, lens).adverse, variance, count
 
 
 async def likenesses(fresh: Rig, domain: Domain, count: int) -> list[float]:

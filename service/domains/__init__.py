@@ -5,13 +5,15 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import yaml
 
 from service.vocabulary.domain import Domain
+from service.vocabulary.planted import Plant
 from service.vocabulary.reference import Reference
+from service.vocabulary.violation import Detector
 
 FOLDER = Path(__file__).parent
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -28,6 +30,23 @@ def reference(domain: str) -> Reference:
     """The domain's made history."""
     process: Reference = import_module(f"{__name__}.{domain}.reference").REFERENCE
     return process
+
+
+def fairness(domain: str) -> ModuleType:
+    """The domain's `groups(state)` and `twins(state)`: whom an error would fall on, and the same case of someone else."""
+    return import_module(f"{__name__}.{domain}.fairness")
+
+
+def detectors(domain: str) -> Mapping[str, Detector]:
+    """What cannot be in the course of one future of this field, by kind."""
+    found: Mapping[str, Detector] = import_module(f"{__name__}.{domain}.consistency").DETECTORS
+    return found
+
+
+def plants(domain: str) -> Mapping[str, Plant]:
+    """A way to put each of those faults into a history."""
+    made: Mapping[str, Plant] = import_module(f"{__name__}.{domain}.planted").PLANTS
+    return made
 
 
 def examples(domain: str) -> list[dict[str, Any]]:

@@ -19,7 +19,10 @@ MAY_PRINT = ("service/__main__.py", "service/demo.py", "models/", "loadtest/")
 MAY_TELL_TIME = ("service/app.py", "models/__main__.py")
 HEAVY = {"torch", "transformers", "sentence_transformers"}
 WEIGHTS = {".safetensors", ".onnx", ".pt", ".pth", ".bin", ".gguf", ".npz", ".npy"}
-ANY_DOMAIN = {"state", "outcomes", "forecast", "policy", "rules", "grounding", "explain", "domain", "reference"}
+ANY_DOMAIN = {
+    *("state", "outcomes", "forecast", "policy", "rules", "grounding", "explain", "domain", "reference"),
+    *("consistency", "planted"),
+}
 
 
 @cache

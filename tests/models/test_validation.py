@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -12,24 +13,16 @@ from loadtest import accuracy
 from loadtest.probes import OWED, probes
 from loadtest.statistics import calibration_table, mean_error, spearman
 from models import __main__ as command
-from models.validation import scores
-from models.validation.fidelity import Tally, foresee, true_past
 from models.validation.rig import proposals
-from models.validation.tune import LEEWAY, concentration, familiar, risks
+from models.validation.tune import LEEWAY, Group, concentration, familiar
 from service.domains import catalog
 from service.verdicts.assess import Lens, life_table
 from service.vocabulary.proposal import Action, Proposal
 from service.vocabulary.reference import Split
-from service.vocabulary.rollout import Ending, Imagined, Rollout, Trajectory, Transition
+from service.vocabulary.rollout import Ending, Imagined, Rollout, Transition
 from service.vocabulary.severity import Severity
 from service.world.checkpoint import Checkpoint
-from service.world.model import BadForecast, Opening
-from service.world.scripted import Line, ScriptedWorldModel
-from tests.toy_domain import SCALE, KettleChanges, KettleDomain, KettleState, anchor
-
-KETTLE = KettleDomain()
-EVEN = dict.fromkeys(SCALE.names, 1 / 3)
-
+from tests.toy_domain import SCALE, KettleChanges, KettleState
 
 # statistics
 
@@ -69,101 +62,32 @@ def test_a_short_calibration_table_has_no_empty_rows() -> None:
     assert [row["n"] for row in calibration_table([0.3, 0.1, 0.2], [0.0, 0.0, 0.0])] == [1, 1, 1]
 
 
-def test_missing_by_one_rung_costs_less_than_missing_by_the_whole_ladder() -> None:
-    odds = np.array([[1.0, 0.0, 0.0]])
-    by_one, by_two = scores.ranked(odds, np.array([1])), scores.ranked(odds, np.array([2]))
-    assert (scores.ranked(odds, np.array([0])), by_one, by_two) == (0.0, 0.5, 1.0)
-    assert scores.brier(odds, np.array([1])) == scores.brier(odds, np.array([2])) == 2.0
-
-
-def test_the_true_odds_score_best_on_average() -> None:
-    rng = np.random.default_rng(7)
-    truth = np.array([0.6, 0.3, 0.1])
-    drawn = rng.choice(3, 4_000, p=truth)
-    for score in (scores.log_loss, scores.brier, scores.ranked):
-        honest, bold, blank = (
-            score(np.tile(odds, (4_000, 1)), drawn) for odds in (truth, [0.9, 0.08, 0.02], [1 / 3] * 3)
-        )
-        assert honest < min(bold, blank)
-
-
-def test_an_event_held_impossible_costs_much_but_not_everything() -> None:
-    assert scores.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(scores.LEAST))
-
-
-def test_two_models_that_say_nothing_when_nothing_changed_are_right() -> None:
-    assert (scores.overlap([], []), scores.overlap(["a"], ["a", "b"]), scores.overlap(["a"], [])) == (1.0, 0.5, 0.0)
-
-
-# fidelity
-
-
-def _boiled(number: int, scald: bool) -> Trajectory:
-    """The kettle warms for one turn; then there is tea, or a scald."""
-    state, pour, wait = KettleState(), Action(kind="pour"), Action(kind="wait")
-    last = ("scald", -1.0) if scald else ("tea", 1.0)
-    steps = (
-        Transition(state, pour, "waiting", KettleChanges(note="it sings"), "It sings.", state, 0.1),
-        Transition(state, wait, last[0], KettleChanges(), "It is over.", state, last[1]),
-    )
-    return Trajectory(f"kettle-{number}", "kettle", "kitchen log", anchor("a").when, steps)
-
-
-async def _tally(world: ScriptedWorldModel) -> Tally:
-    tally = Tally(KETTLE)
-    for number in range(20):
-        trajectory = _boiled(number, scald=False)
-        await foresee(world, Opening(KETTLE, KettleState(), Action(kind="pour")), trajectory, tally)
-    return tally
-
-
-async def test_a_model_that_knows_the_truth_is_more_faithful_than_one_that_guesses() -> None:
-    knows = await _tally(ScriptedWorldModel([Line("waiting", changes={"note": "it sings"}), Line("tea")]))
-    guesses = await _tally(ScriptedWorldModel([Line("waiting", EVEN), Line("scald", EVEN)]))
-    assert knows.told() | {"log_loss": 0.0} == {
-        "fidelity": 1.0, "log_loss": 0.0, "brier": 0.0, "outcome_match": 1.0, "changed_fields": 1.0,
-        "changed_values": 1.0, "silent": 0.0, "steps": 40.0,
-    }  # fmt: skip
-    assert guesses.told()["fidelity"] < 0.9
-    assert guesses.told()["changed_fields"] == pytest.approx(0.5)
-
-
-async def test_a_model_that_babbles_is_scored_as_if_it_knew_nothing() -> None:
-    babbles = (await _tally(ScriptedWorldModel([BadForecast("no outcome")]))).told()
-    guesses = (await _tally(ScriptedWorldModel([Line("waiting", EVEN)]))).told()
-    assert (babbles["silent"], babbles["fidelity"]) == (1.0, pytest.approx(guesses["fidelity"]))
-
-
-def test_the_past_is_told_as_serving_tells_it_and_never_the_step_foreseen() -> None:
-    past = true_past(Opening(KETTLE, KettleState(), Action(kind="pour")), _boiled(0, scald=True))
-    assert [turn.forecast.outcome for turn in past] == ["waiting"]
-    assert (past[0].forecast.observation, past[0].action.kind) == ("", "wait")
-
-
 # tuning
+
+
+def _group(hazards: Iterable[float]) -> Group:
+    return [_rollout([hazard]) for hazard in hazards], Lens(SCALE, Severity.serious)
 
 
 def test_a_planted_concentration_comes_back() -> None:
     rng = np.random.default_rng(11)
     for planted in (2.0, 8.0, 30.0):
         p = rng.beta(0.6, 1.4, 400)
-        groups = [list(rng.beta(each * planted, (1 - each) * planted, 10)) for each in p]
+        groups = [_group(rng.beta(each * planted, (1 - each) * planted, 10)) for each in p]
         assert concentration(groups) == pytest.approx(planted, rel=0.2)
 
 
 def test_futures_that_all_agree_prove_much_but_not_without_limit() -> None:
-    assert concentration([[0.3] * 10]) == 60.0
-    assert concentration([[0.0, 1.0] * 5]) == 1.0
+    assert concentration([_group([0.3] * 10)]) == 60.0
+    assert concentration([_group([0.0, 1.0] * 5)]) == 1.0
     assert concentration([]) == 4.0
 
 
 def _rollout(hazards: list[float], outcome: str = "waiting") -> Rollout:
-    step = _boiled(0, scald=False).transitions[0]
+    state, pour = KettleState(), Action(kind="pour")
     said = [*["waiting"] * (len(hazards) - 1), outcome]
     steps = [
-        Imagined(
-            Transition(step.state, step.action, name, step.changes, "", step.state, 0.0), {"scald": h, "waiting": 1 - h}
-        )
+        Imagined(Transition(state, pour, name, KettleChanges(), "", state, 0.0), {"scald": h, "waiting": 1 - h})
         for name, h in zip(said, hazards, strict=True)
     ]
     return Rollout(0, tuple(steps), Ending.terminal)
@@ -172,9 +96,7 @@ def _rollout(hazards: list[float], outcome: str = "waiting") -> Rollout:
 def test_a_future_is_not_safer_for_having_met_its_harm_early() -> None:
     lens = Lens(SCALE, Severity.serious)
     rollouts = [_rollout([0.2], "scald"), _rollout([0.2, 0.2, 0.2]), _rollout([0.2, 0.2, 0.2])]
-    assert risks(rollouts, lens) == pytest.approx([0.488] * 3)
     assert life_table(rollouts, lens).adverse == pytest.approx(0.488)
-    assert risks([_rollout([0.2], "tea"), _rollout([0.2, 0.2])], lens) == pytest.approx([0.2, 0.36])
 
 
 def test_five_in_a_thousand_ordinary_proposals_would_be_unfamiliar_without_the_leeway() -> None:
@@ -265,7 +187,7 @@ def test_the_bench_of_one_section_runs_and_keeps_the_sections_measured_before(
     assert told["checkpoint"]["name"] == "tiny"
     names = {"p50_ms", "p95_ms", "tokens", "sequential_steps", "settled_tokens", "settled_sequential_steps"}
     assert names <= set(told["local_5x5"]) and names <= set(told["local_10x5"])
-    assert set(told["fidelity"]) == {"checkpoint", "cases"}
+    assert set(told["fidelity"]) == {"overall", *catalog()}
     assert "5 x 5, unsettled" in capsys.readouterr().out
 
 
