@@ -32,6 +32,7 @@ validate: $(DEV)
 
 train: $(DEV)
 	$(BIN)/premortem-models train --preset mini --out models/checkpoints/mini
+	$(BIN)/premortem-models tune
 
 $(RUN): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

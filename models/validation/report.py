@@ -40,6 +40,9 @@ def page(told: Told) -> Iterator[str]:
     yield from aims(told)
     yield from fidelity(detail["fidelity"])
     yield from consistency(detail["consistency"])
-    for part in (of_risk.ranking, of_risk.calibration, of_risk.estimator, of_risk.settling, of_risk.fairness):
-        yield from part(detail["risk"])
+    yield from of_risk.ranking(detail["risk"])
+    yield from of_risk.calibration(detail["risk"])
+    yield from of_risk.estimator(detail["risk"], told["concentration"])
+    yield from of_risk.settling(detail["risk"])
+    yield from of_risk.fairness(detail["risk"])
     yield from source(told)

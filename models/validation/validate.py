@@ -84,6 +84,7 @@ def story(asked: Request, detail: Mapping[str, Told]) -> Told:
     manifest = Checkpoint(asked.checkpoint).manifest
     return {
         "checkpoint": {"name": manifest.name, "made": manifest.made, "files": manifest.files, "data": manifest.data},
+        "concentration": {name: story.concentration for name, story in manifest.domains.items()},
         "training_outcome_log_loss": manifest.scores.get("outcome_log_loss"),
         "date": asked.date,
         "revision": revision(),

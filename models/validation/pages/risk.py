@@ -71,7 +71,7 @@ def calibration(risk: Told) -> Iterator[str]:
     yield from table(("", "promise", "threshold", "adverse that were approved", "proposals escalated"), rows)
 
 
-def estimator(risk: Told) -> Iterator[str]:
+def estimator(risk: Told, concentration: Told) -> Iterator[str]:
     fields = list(risk)
     yield "\n## What is a future worth?\n"
     yield "Root mean square error against the exact risk (the model's own error included), and in brackets against what the same model says with 80 futures (the"
@@ -95,6 +95,9 @@ def estimator(risk: Told) -> Iterator[str]:
     )
     yield from table(("", *fields), [*rows, gaps, own])
     yield picture("estimators", "Error by number of futures")
+    yield "Concentration c (a future is worth c + 1 counted ones where q ~ Beta(pc, (1-p)c); by the jackknife on `valid`): " + ", ".join(
+        f"{name} {value:.0f}" for name, value in concentration.items()
+    ) + "."  # fmt: skip
 
 
 def settling(risk: Told) -> Iterator[str]:
