@@ -9,7 +9,6 @@ where it stopped.
 import json
 import math
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +26,7 @@ from models.training.examples import Worth
 from models.training.export import export
 from models.training.presets import Preset
 from models.training.smudge import Ids, Smudge, retold
+from models.validation.machine import revision
 from service.world.checkpoint import GRAPH, MANIFEST, TOKENIZER, Manifest, sha256
 from service.world.codec import Codec
 
@@ -227,9 +227,3 @@ def save(model: Qwen3ForCausalLM, codec: Codec, tokenizer: str, out: Path) -> No
     }
     (out / "tokenizer_config.json").write_text(json.dumps(told, indent=2) + "\n")
     export(out, out / GRAPH)
-
-
-def revision() -> str:
-    """The code's revision, or `unknown` outside a checkout."""
-    answer = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or "unknown"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import pytest
 pytest.importorskip("torch", reason="the train extra is not installed")
 
 from models.training.asides import Asides
+from models.training.examples import ExampleBuilder, Recollection
 from models.training.presets import PRESETS
 from models.training.smudge import SHARE, Smudge
 from models.training.train import train
-from service.domains import catalog
+from service.anchors.history import draw
+from service.domains import catalog, reference
 from service.world.checkpoint import Checkpoint, sha256
 from service.world.codec import Codec
 
@@ -38,6 +41,31 @@ def test_a_finished_run_started_again_gives_the_same_weights(trained: Path) -> N
     train(SMALL, trained / "train" / "tiny", trained / "again", "2026-11-23")
     first, again = (sha256(trained / name / "model.safetensors") for name in ("checkpoint", "again"))
     assert first == again
+
+
+@pytest.mark.parametrize("name", list(catalog()))
+def test_the_odds_told_of_a_first_step_are_those_that_outcomes_follow(name: str) -> None:
+    domain, times = catalog()[name], 1_500
+    steps = [draw(reference(name), domain, "odds", n, horizon=1)[1].transitions[0] for n in range(times)]
+    for outcome in domain.outcomes.names:
+        told = np.array([step.odds[outcome] for step in steps if step.odds is not None])
+        assert len(told) == times
+        happened = sum(step.outcome == outcome for step in steps)
+        assert abs(happened - told.sum()) < 4 * np.sqrt((told * (1 - told)).sum()) + 1, outcome
+
+
+def test_an_outcome_is_taught_by_its_odds_where_they_are_known_and_else_by_what_happened(trained: Path) -> None:
+    codec, domain = Codec((trained / "checkpoint" / "tokenizer.json").read_text()), catalog()["safety"]
+    trajectory = draw(reference("safety"), domain, "odds", 1)[1]
+    ids = codec.outcome_ids(domain)
+    for odds in (True, False):
+        builder = ExampleBuilder(codec, domain, Recollection([], np.zeros((0, 384), np.float32)), odds)
+        rows = builder.build(Random(1), trajectory, []).odds
+        assert len(rows) == len(trajectory.transitions)
+        for row, step in zip(rows, trajectory.transitions, strict=True):
+            known = step.odds if odds and step.odds is not None else {step.outcome: 1.0}
+            assert sum(row) == pytest.approx(1.0)
+            assert [row[id] for id in ids] == pytest.approx([known.get(each, 0.0) for each in domain.outcomes.names])
 
 
 def test_a_remark_beside_the_point_is_told_last_and_changes_nothing_else(trained: Path) -> None:
