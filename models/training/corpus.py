@@ -1,7 +1,7 @@
 """Everything that training reads, made once from the reference history and kept in one folder."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
@@ -16,10 +16,11 @@ from models.training.examples import Example, ExampleBuilder, Recollection, Wort
 from models.training.history import draw_all
 from models.training.presets import Preset
 from models.training.tokenizer import train_tokenizer
-from service.anchors.encoder import Encoder
+from service.anchors.encoder import Encoder, TextEncoder
 from service.anchors.history import RECORDED, anchors_of, draw
 from service.domains import catalog, reference
 from service.vocabulary.domain import Domain
+from service.vocabulary.rollout import Trajectory
 from service.world.codec import Codec, fold, markers, pairs
 
 TOKENIZER_SAMPLE = 4_000
@@ -91,13 +92,14 @@ def joined(examples: Sequence[Tokens]) -> Corpus:
     return Corpus(ids.astype(np.uint16), worth.astype(np.uint8), odds.astype(np.float16), ends, outcome_ends)
 
 
-def recollect(domain: Domain, count: int, encoder: Encoder) -> Recollection:
-    """The bundled history of a domain as training and validation search it."""
-    anchors = [
-        anchor
-        for trajectory in draw_all(domain.name, "bundled", count, horizon=RECORDED)
-        for anchor in anchors_of(domain, trajectory)
-    ]
+def recollect(domain: Domain, count: int, encoder: TextEncoder) -> Recollection:
+    """The bundled history of a domain as the service indexes it."""
+    return remembered(domain, draw_all(domain.name, "bundled", count, horizon=RECORDED), encoder)
+
+
+def remembered(domain: Domain, trajectories: Iterable[Trajectory], encoder: TextEncoder) -> Recollection:
+    """Trajectories as the cases that training is reminded of."""
+    anchors = [anchor for trajectory in trajectories for anchor in anchors_of(domain, trajectory)]
     return Recollection(anchors, encoder.encode([anchor.key.text for anchor in anchors]))
 
 

@@ -12,10 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from models.training.balance import balanced
-from models.training.corpus import ALONE
+from models.training.corpus import ALONE, remembered
 from models.training.examples import Example, ExampleBuilder, Recollection, Worth, keys
 from service.anchors.encoder import TextEncoder
-from service.anchors.history import anchors_of
 from service.vocabulary.domain import Domain
 from service.vocabulary.rollout import Trajectory
 from service.world.codec import Codec
@@ -54,12 +53,6 @@ class Lessons:
     def digest(self) -> str:
         told = [[example.ids, example.worth, share] for example, share in self.learnt + self.held]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def remembered(domain: Domain, trajectories: Sequence[Trajectory], encoder: TextEncoder) -> Recollection:
-    """Trajectories as the cases that training is reminded of."""
-    anchors = [anchor for trajectory in trajectories for anchor in anchors_of(domain, trajectory)]
-    return Recollection(anchors, encoder.encode([anchor.key.text for anchor in anchors]))
 
 
 class Teacher:

@@ -27,9 +27,10 @@ from transformers.utils import cached_file
 from trl import SFTConfig
 
 from models.training.adapter import adapted
+from models.training.corpus import recollect
 from models.training.examples import Worth
 from models.training.history import draw_all
-from models.training.lessons import Lessons, Teacher, remembered
+from models.training.lessons import Lessons, Teacher
 from models.training.lora_presets import LoraPreset
 from models.training.markers import extended
 from models.training.weighed import Collator, WeighedTrainer
@@ -133,7 +134,7 @@ def taught(preset: LoraPreset, codec: Codec, encoder: TextEncoder, recorded: Seq
         trajectories, memory = [each for each in recorded if each.domain == domain.name], None
         if not recorded:
             trajectories = list(draw_all(domain.name, "train", preset.trajectories))
-            memory = remembered(domain, list(draw_all(domain.name, "bundled", preset.bundled)), encoder)
+            memory = recollect(domain, preset.bundled, encoder)
         made = Teacher(codec, domain, encoder, preset.longest, preset.seed).lessons(trajectories, memory)
         learnt += made.learnt
         held += made.held

@@ -37,7 +37,6 @@ class Scored:
     risk: Floats
     exact: Floats
     happened: Bools
-    categories: tuple[str, ...]
 
     @classmethod
     def of(cls, trials: Sequence[Trial], policy: RiskPolicy, points: Sequence[tuple[float, float]]) -> "Scored":
@@ -45,7 +44,7 @@ class Scored:
         calibrated = np.array(list(map(calibration(points), raw)))
         exact = np.array([trial.drawn.exact for trial in trials])
         happened = np.array([trial.drawn.happened for trial in trials])
-        return cls(raw, calibrated, exact, happened, tuple(trial.drawn.category for trial in trials))
+        return cls(raw, calibrated, exact, happened)
 
     def __len__(self) -> int:
         return len(self.raw)

@@ -38,7 +38,6 @@ class Drawn:
 
     number: int
     proposal: Proposal
-    category: str
     exact: float
     happened: bool
 
@@ -85,7 +84,6 @@ def _drawn(name: str, part: str, split: Split, number: int) -> Drawn:
     return Drawn(
         number,
         Proposal(domain=name, state=scenario.state, action=scenario.action),
-        domain.anchor_key(scenario.state, scenario.action).category,
         exact,
         any(step.outcome in bad for step in trajectory.transitions),
     )

@@ -8,6 +8,7 @@ is. `familiar`: how alike the nearest recorded case usually is, and so what coun
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def story(domain: Domain, trials: Sequence[Trial], before: DomainStory, familiar
             "course": usual,
             "familiar": round(familiar, 3),
             "calibration": points,
-            "conformal": tuple((alpha, round(most, 4)) for alpha, most in promised if most is not None),
+            "conformal": tuple((alpha, floor(most * 1e4) / 1e4) for alpha, most in promised if most is not None),
         }
     )
 

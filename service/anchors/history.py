@@ -68,7 +68,8 @@ def draw(
 ) -> tuple[Scenario, Trajectory]:
     """Trajectory `number` of a part of the reference history (`bundled`, `train`, `test` ...), with the scenario it began from.
 
-    The same part and number are the same trajectory for ever; a longer `horizon` (steps; the policy's if None) only goes on further.
+    The same part and number are the same trajectory for ever; a longer `horizon` (steps; the policy's if None) takes the same steps
+    and goes on, but its date is drawn last and may be another.
     """
     rng = Random(f"{domain.name}/{part}/{split}/{number}")
     scenario = process.scenario(rng, split)

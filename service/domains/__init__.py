@@ -5,12 +5,13 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from types import MappingProxyType, ModuleType
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import yaml
 
 from service.vocabulary.domain import Domain
+from service.vocabulary.fairness import Fairness
 from service.vocabulary.planted import Plant
 from service.vocabulary.reference import Reference
 from service.vocabulary.violation import Detector
@@ -32,9 +33,9 @@ def reference(domain: str) -> Reference:
     return process
 
 
-def fairness(domain: str) -> ModuleType:
-    """The domain's `groups(state)` and `twins(state)`: whom an error would fall on, and the same case of someone else."""
-    return import_module(f"{__name__}.{domain}.fairness")
+def fairness(domain: str) -> Fairness:
+    """Whom an error of this field would fall on, and the same case of someone else."""
+    return cast(Fairness, import_module(f"{__name__}.{domain}.fairness"))
 
 
 def detectors(domain: str) -> Mapping[str, Detector]:

@@ -21,7 +21,7 @@ HEAVY = {"torch", "transformers", "sentence_transformers"}
 WEIGHTS = {".safetensors", ".onnx", ".pt", ".pth", ".bin", ".gguf", ".npz", ".npy"}
 ANY_DOMAIN = {
     *("state", "outcomes", "forecast", "policy", "rules", "grounding", "explain", "domain", "reference"),
-    *("consistency", "planted"),
+    *("consistency", "planted", "fairness"),
 }
 
 

@@ -62,7 +62,7 @@ def test_a_mean_of_domains_is_surer_than_any_of_them() -> None:
 def scored(risk: Any, exact: Any, seed: int = 0) -> Scored:
     truth = np.asarray(exact, float)
     happened = np.random.default_rng(seed).random(len(truth)) < truth
-    return Scored(np.asarray(risk, float), np.asarray(risk, float), truth, happened, ("x",) * len(truth))
+    return Scored(np.asarray(risk, float), np.asarray(risk, float), truth, happened)
 
 
 def test_a_perfect_simulator_scores_one_on_what_was_owed_and_the_ceiling_on_what_followed() -> None:
@@ -157,7 +157,7 @@ def trial(hazards: list[list[float]], exact: float, chance: Random) -> Trial:
     """A proposal whose futures have these hazards by step, drawn as they say."""
     proposal = Proposal(domain="kettle", state=KettleState(), action=Action(kind="pour"))
     rollouts = tuple(_lived(row, chance) for row in hazards)
-    return Trial(Drawn(0, proposal, "any", exact, False), rollouts, LENS)
+    return Trial(Drawn(0, proposal, exact, False), rollouts, LENS)
 
 
 def _lived(hazards: list[float], chance: Random) -> Rollout:
