@@ -74,15 +74,15 @@ def calibration(risk: Told) -> Iterator[str]:
 def estimator(risk: Told, concentration: Told) -> Iterator[str]:
     fields = list(risk)
     yield "\n## What is a future worth?\n"
-    yield "Root mean square error against the exact risk (the model's own error included), and in brackets against what the same model says with 80 futures (the"
-    yield "estimator's own). Uncalibrated."
+    yield "Root mean square error against the exact risk (the model's own error included), and after `own` against what the same model says with 80 futures"
+    yield "(the estimator's own). Uncalibrated."
     yield ""
     names = [key for key in risk[fields[0]]["estimator"] if key not in ("own_limit", "gap")]
     rows = [
         (
             key.replace("hazard_", "by hazard, futures: ").replace("counting_", "by counting, futures: "),
             *(
-                f"{risk[name]['estimator'][key]['value']:.3f} ({risk[name]['estimator']['own_limit'][key]['value']:.3f})"
+                f"{figure(risk[name]['estimator'][key])}; own {figure(risk[name]['estimator']['own_limit'][key])}"
                 for name in fields
             ),
         )
@@ -110,11 +110,14 @@ def settling(risk: Told) -> Iterator[str]:
     )
     yield ""
     rows = [
-        (setting, *(f"{risk[name]['sensitivity'][setting]['spearman']:.2f}; {risk[name]['sensitivity'][setting]['mean_error']['value']:.3f}; "
-                    f"{risk[name]['sensitivity'][setting]['shift']['value']:.3f}" for name in fields))
+        (setting, *map(_sensitivity, (risk[name]["sensitivity"][setting] for name in fields)))
         for setting in risk[fields[0]]["sensitivity"]
-    ]  # fmt: skip
+    ]
     yield from table(("rank correlation; mean error; mean shift from as served", *fields), rows)
+
+
+def _sensitivity(found: Told) -> str:
+    return f"{found['spearman']:.2f}; {figure(found['mean_error'])}; {figure(found['shift'])}"
 
 
 def fairness(risk: Told) -> Iterator[str]:
