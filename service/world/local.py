@@ -16,18 +16,13 @@ from numpy.typing import NDArray
 
 from service.vocabulary.forecast import Forecast
 from service.world.checkpoint import Checkpoint
-from service.world.codec import Codec
-from service.world.model import BadForecast, Detail, Opening, Situation, WorldModelUnavailable
+from service.world.model import BadForecast, Opening, Situation, WorldModelUnavailable
+from service.world.step import MarkedStep, Step, Words
 from service.world.tree import Engine, Tree
 
 Logits = NDArray[np.float32]
-Step = Generator[list[int], Logits, Forecast]
+Tokens = Generator[list[int], Logits, Forecast]
 
-STEP_LIMIT = 48
-"""Tokens of changes, and again of observation; a step that rambles on is a fault."""
-LABEL_MASS = 0.5
-"""Least probability the domain's outcomes must hold among all markers for the reading to mean anything. Plain tokens do not
-count: that the action's text ends here is the codec's word, not the model's guess."""
 STAGES = 64
 ROOM = 512
 """Tokens a tree has room for before it must grow."""
@@ -49,7 +44,7 @@ class Job:
 
     stage: Stage
     seed: int
-    step: Step
+    step: Tokens
     wants: list[int]
     answer: "Future[Forecast]"
     branch: int = -1
@@ -62,22 +57,19 @@ class LocalWorldModel:
         self.name = f"local:{checkpoint.name}"
         self._codec = checkpoint.codec
         self._engine = Engine(checkpoint.graph, threads)
+        self._vocabulary_size = self._engine.vocabulary_size
         self._stages: OrderedDict[int, Stage] = OrderedDict()
         self._jobs: list[Job] = []
         self._awake = threading.Condition()
         self._closed = False
         self.passes = 0
         self.tokens_written = 0
-        self._unsayable = np.zeros(self._engine.vocabulary_size, dtype=bool)
-        self._unsayable[list(self._codec.reserved)] = True
-        self._unsayable[list(self._codec.sayable)] = False
         self._worker = threading.Thread(target=self._serve, name="world-local", daemon=True)
         self._worker.start()
 
     async def forecast(self, situation: Situation) -> Forecast:
         stage = self._stage(situation.opening)
-        ahead = self._codec.turns(situation.opening.domain, situation.turns)
-        step = write_step(self._codec, situation, ahead, self._unsayable)
+        step = write_step(MarkedStep(self._codec, situation), self._vocabulary_size)
         job = Job(stage, situation.seed, step, next(step), Future())
         with self._awake:
             if self._closed:
@@ -86,8 +78,8 @@ class LocalWorldModel:
             self._awake.notify()
         return await asyncio.wrap_future(job.answer)
 
-    async def healthy(self) -> bool:
-        return self._worker.is_alive() and not self._closed
+    async def trouble(self) -> str:
+        return "" if self._worker.is_alive() and not self._closed else "the local world model is closed"
 
     async def aclose(self) -> None:
         with self._awake:
@@ -183,46 +175,26 @@ def _answer(job: Job, answer: Forecast | Exception) -> None:
         job.answer.set_result(answer)
 
 
-def write_step(codec: Codec, situation: Situation, ahead: list[int], unsayable: NDArray[np.bool_]) -> Step:
+def write_step(step: Step, vocabulary_size: int) -> Tokens:
     """Yields the tokens to read next, receives the logits after them, and returns the forecast."""
-    domain = situation.opening.domain
-    chance = np.random.Generator(np.random.Philox(key=[situation.seed % 2**64, len(situation.turns)]))
-    labels, frame = codec.outcome_ids(domain), list(codec.marker_ids.values())
-    odds = distribution((yield ahead)[frame], tuple(map(frame.index, labels)), len(frame))
-    drawn = min(int(np.searchsorted(np.cumsum(odds), chance.random())), len(labels) - 1)
-    outcome = tuple(domain.outcomes)[drawn]
-    probabilities = dict(zip(domain.outcomes.names, odds.tolist(), strict=True))
-    adverse = outcome.severity >= domain.adverse_from(situation.opening.action)
-    wanted = situation.detail is not Detail.odds and (adverse or situation.detail is not Detail.outcome)
-    if not wanted:
-        return Forecast(outcome.name, probabilities, domain.forecast_type())
-    said = [labels[drawn]]
-    temperature = domain.policy.temperature
-    while (token := draw((yield said[-1:]), chance, temperature, unsayable)) not in (codec.step, codec.observed):
+    step.read((yield list(step.ahead))[list(step.markers)])
+    while words := step.due():
+        step.hear((yield from _say(words, vocabulary_size)))
+    return step.forecast()
+
+
+def _say(words: Words, vocabulary_size: int) -> Generator[list[int], Logits, list[int]]:
+    """Token by token; what was said before stands in the engine already, all but its last token."""
+    forbidden = np.zeros(vocabulary_size, dtype=bool)
+    forbidden[list(words.unsayable)] = True
+    said: list[int] = []
+    unread = words.after[-1]
+    while (token := draw((yield [unread]), words.chance, words.temperature, forbidden)) not in words.until:
         said.append(token)
-        if len(said) > STEP_LIMIT:
-            raise BadForecast("changes without end")
-    if adverse or situation.detail is Detail.prose:
-        said.append(codec.observed)
-        speech = unsayable.copy()
-        speech[list(codec.sayable - {codec.step})] = True
-        start = len(said)
-        while (token := draw((yield said[-1:]), chance, temperature, speech)) != codec.step:
-            said.append(token)
-            if len(said) - start > STEP_LIMIT:
-                raise BadForecast("an observation without end")
-    said.append(codec.step)
-    changes, observation = codec.read(domain, said[1:])
-    return Forecast(outcome.name, probabilities, changes, observation, tuple(said))
-
-
-def distribution(logits: Logits, labels: tuple[int, ...], markers: int) -> NDArray[np.float64]:
-    """P(outcome) over the scale, of the first `markers` ids. Raises `BadForecast` if the model named no outcome of the domain."""
-    weights = np.exp(logits[:markers].astype(np.float64) - logits[:markers].max())
-    mass = weights[list(labels)]
-    if not mass.sum() >= LABEL_MASS * weights.sum():
-        raise BadForecast("no outcome where an outcome was due")
-    return np.asarray(mass / mass.sum())
+        unread = token
+        if len(said) >= words.limit:
+            raise words.endless()
+    return said
 
 
 def draw(logits: Logits, chance: np.random.Generator, temperature: float, forbidden: NDArray[np.bool_]) -> int:

@@ -17,8 +17,9 @@ from service.vocabulary.forecast import Forecast
 from service.vocabulary.proposal import Action
 from service.world.checkpoint import MANIFEST, BadCheckpoint, Checkpoint
 from service.world.codec import Codec
-from service.world.local import LABEL_MASS, LocalWorldModel, distribution
+from service.world.local import LocalWorldModel
 from service.world.model import BadForecast, Detail, Opening, Situation, Turn, WorldModelUnavailable
+from service.world.step import LABEL_MASS, distribution
 from service.world.tree import Engine
 from tests.toy_domain import SCALE, KettleDomain, KettleState
 
@@ -218,7 +219,7 @@ async def test_closing_answers_everyone_who_waits(model: LocalWorldModel, engine
     await asyncio.wait_for(model.aclose(), 2)
     answers = await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 1)
     assert all(isinstance(answer, WorldModelUnavailable) for answer in answers)
-    assert not await model.healthy()
+    assert await model.trouble()
     with pytest.raises(WorldModelUnavailable, match="closed"):
         await model.forecast(situation(opening(), 1))
 
@@ -230,7 +231,7 @@ async def test_an_engine_that_fails_makes_all_of_its_batch_unavailable_and_answe
     answers = await asyncio.gather(*[play(model, at, seed, 3) for seed in range(5)], return_exceptions=True)
     assert all(isinstance(answer, WorldModelUnavailable) for answer in answers)
     assert "melted" in str(answers[0])
-    assert await model.healthy()
+    assert not await model.trouble()
     engine.broken = False
     assert len(await play(model, at, 9, 3)) == 3
 
@@ -272,11 +273,11 @@ async def test_several_evaluations_at_once_do_not_hear_each_other(model: LocalWo
 def test_odds_without_an_outcome_in_mind_are_a_bad_forecast() -> None:
     logits = np.log(np.array([0.3, 0.15, 0.55], np.float32))
     with pytest.raises(BadForecast, match="no outcome"):
-        distribution(logits, (0, 1), 3)
-    assert distribution(logits, (0, 2), 3) == pytest.approx(np.array([0.3, 0.55]) / 0.85)
+        distribution(logits, (0, 1))
+    assert distribution(logits, (0, 2)) == pytest.approx(np.array([0.3, 0.55]) / 0.85)
     assert 0.3 + 0.15 < LABEL_MASS
     with pytest.raises(BadForecast):
-        distribution(np.full(3, np.nan, np.float32), (0, 1), 3)
+        distribution(np.full(3, np.nan, np.float32), (0, 1))
 
 
 def test_a_checkpoint_with_another_file_or_another_codec_is_refused(
