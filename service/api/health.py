@@ -18,24 +18,31 @@ def router(rooms: Rooms) -> APIRouter:
         """The process answers."""
         return {"status": "alive"}
 
-    @routes.get("/readyz", responses={503: {"description": "Some part cannot do its work; `parts` says which"}})
-    async def ready(response: Response) -> dict[str, str | dict[str, bool]]:
+    @routes.get(
+        "/readyz", responses={503: {"description": "Some part cannot do its work; `trouble` says which, and why"}}
+    )
+    async def ready(response: Response) -> dict[str, str | dict[str, bool] | dict[str, str]]:
         """Asks every part now: the world model, the recorded history, and whether the ledger takes a write."""
-        asked: Mapping[str, Awaitable[bool]] = {
-            "world": rooms.world.healthy(),
-            "anchors": rooms.bank.healthy(),
-            "ledger": rooms.ledger.healthy(),
+        asked: Mapping[str, Awaitable[str]] = {
+            "world": rooms.world.trouble(),
+            "anchors": _unless(rooms.bank.healthy(), "recorded history cannot be asked"),
+            "ledger": _unless(rooms.ledger.healthy(), "no decision can be recorded"),
         }
         answers = await asyncio.gather(*map(_soon, asked.values()))
-        parts = dict(zip(asked, answers, strict=True))
-        response.status_code = 200 if all(answers) else 503
-        return {"status": "ready" if all(answers) else "not ready", "parts": parts}
+        trouble = {part: why for part, why in zip(asked, answers, strict=True) if why}
+        response.status_code = 503 if trouble else 200
+        parts = {part: part not in trouble for part in asked}
+        return {"status": "not ready" if trouble else "ready", "parts": parts, "trouble": trouble}
 
     return routes
 
 
-async def _soon(answer: Awaitable[bool]) -> bool:
+async def _unless(healthy: Awaitable[bool], trouble: str) -> str:
+    return "" if await healthy else trouble
+
+
+async def _soon(answer: Awaitable[str]) -> str:
     try:
         return await asyncio.wait_for(answer, PATIENCE_S)
     except TimeoutError:
-        return False
+        return "no answer in time"

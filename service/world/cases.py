@@ -60,8 +60,8 @@ class CasesWorldModel:
         changes, observation = _replayed(cases, weights, outcome, domain, chance)
         return Forecast(outcome, dict(zip(domain.outcomes.names, odds.tolist(), strict=True)), changes, observation)
 
-    async def healthy(self) -> bool:
-        return await self._bank.healthy()
+    async def trouble(self) -> str:
+        return "" if await self._bank.healthy() else "recorded cases cannot be read"
 
     async def aclose(self) -> None:
         self._searches.clear()

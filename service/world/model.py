@@ -15,13 +15,18 @@ PRECEDENTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Where every future of one evaluation begins. `masked` withholds all free text and the precedents."""
+    """Where every future of one evaluation begins. `masked` withholds all free text and the precedents.
+
+    `tenant` shares nothing with another's, not even a cache; of two that wait, the lower `rank` goes first.
+    """
 
     domain: Domain
     state: Any
     action: Action
     precedents: tuple[Match, ...] = ()
     masked: bool = False
+    tenant: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,10 @@ class WorldModelUnavailable(Exception):
     """The world model cannot answer now: down, overloaded or unreadable."""
 
 
+class WorldModelOverloaded(WorldModelUnavailable):
+    """It works, and has more to do than it can."""
+
+
 class BadForecast(Exception):
     """One forecast that cannot be read: a fault of its own future, not of its siblings."""
 
@@ -90,6 +99,7 @@ class WorldModel(Protocol):
 
     async def forecast(self, situation: Situation) -> Forecast: ...
 
-    async def healthy(self) -> bool: ...
+    async def trouble(self) -> str:
+        """Why it cannot answer now, in words for an operator; empty if it can."""
 
     async def aclose(self) -> None: ...

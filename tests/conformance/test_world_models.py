@@ -109,8 +109,8 @@ async def test_a_cancelled_forecast_ends_at_once_and_leaves_its_siblings_alone(m
     assert (await sibling).outcome in SCALE.names
 
 
-async def test_a_fresh_model_is_healthy(model: WorldModel) -> None:
-    assert await model.healthy()
+async def test_a_fresh_model_is_in_no_trouble(model: WorldModel) -> None:
+    assert await model.trouble() == ""
 
 
 class CountingBank:

@@ -46,8 +46,8 @@ class LastingWorldModel:
         ends = outcome.terminal or outcome.severity >= domain.adverse_from(action)
         return ends and len(situation.turns) + 1 < self.horizon
 
-    async def healthy(self) -> bool:
-        return await self.world.healthy()
+    async def trouble(self) -> str:
+        return await self.world.trouble()
 
     async def aclose(self) -> None:
         """The world stays its owner's to close."""
