@@ -10,7 +10,7 @@ admission, record  how much may be promised at once; from verdict to decision
 simulator/         many steps: N futures side by side
 verdicts/          pure: futures to risk, risk to ruling, ruling to words
 decisions/         the ledger
-world/             one step: local, cases, scripted
+world/             one step: vllm, local, cases, scripted
 anchors/           recorded history: edge, qdrant
 deadline, errors   how long there is left; everything that can go wrong
 domains/           helpdesk, safety, triage

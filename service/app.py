@@ -17,7 +17,6 @@ from service.anchors.bank import AnchorBank
 from service.anchors.history import index_history
 from service.api import callers, decisions, domains, errors, evaluations, health
 from service.api.limits import BodyLimits
-from service.decisions.ledger import Ledger
 from service.decisions.sqlite import SqliteLedger
 from service.domains import catalog, examples, reference
 from service.guardrail import Chance, Guardrail, Rooms
@@ -28,6 +27,8 @@ from service.vocabulary.proposal import Action, Proposal
 from service.world.cases import CasesWorldModel
 from service.world.checkpoint import Checkpoint, DomainStory
 from service.world.model import WorldModel
+from service.world.scripted import Line, ScriptedWorldModel
+from service.world.step import Marked
 
 TITLE = "Premortem"
 ABOUT = "Ask before you act: what happens if I do this? N simulated futures of a proposed action; approve or escalate, with evidence."
@@ -54,21 +55,30 @@ def system_chance() -> Chance:
 async def furnish(settings: Settings) -> House:
     """The adapters that the settings ask for. Raises `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
     settings.data.mkdir(parents=True, exist_ok=True)
-    checkpoint = await asyncio.to_thread(Checkpoint, settings.checkpoint) if settings.world == "local" else None
+    taught = settings.world in ("local", "vllm")
+    checkpoint = await asyncio.to_thread(Checkpoint, settings.checkpoint) if taught else None
     bank = await _bank(settings)
     stand_in = CasesWorldModel(bank)
-    ledger: Ledger = SqliteLedger(settings.data / "ledger.sqlite")
+    world = await _world(settings, checkpoint) or stand_in
+    rooms = Rooms(world, stand_in, bank, SqliteLedger(settings.data / "ledger.sqlite"))
+    told = {"checkpoint": checkpoint.name, "codec": checkpoint.codec.fingerprint} if checkpoint else {}
+    model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
+    return House(rooms, checkpoint.manifest.domains if checkpoint else {}, model)
+
+
+async def _world(settings: Settings, checkpoint: Checkpoint | None) -> WorldModel | None:
+    """None where recorded cases are all there is."""
+    if settings.world == "scripted":
+        return ScriptedWorldModel([Line("")], latency=settings.scripted_latency_ms / 1000)
     if checkpoint is None:
-        return House(
-            Rooms(stand_in, stand_in, bank, ledger),
-            {},
-            ModelStory(engine="cases", checkpoint="", codec="", policy="1", anchors=bank.name),
-        )
-    world = await asyncio.to_thread(_local, checkpoint, settings.threads)
-    model = ModelStory(
-        engine=world.name, checkpoint=checkpoint.name, codec=checkpoint.codec.fingerprint, policy="1", anchors=bank.name
-    )
-    return House(Rooms(world, stand_in, bank, ledger), checkpoint.manifest.domains, model)
+        return None
+    if settings.world == "local":
+        return await asyncio.to_thread(_local, checkpoint, settings.threads)
+    from service.world.vllm import VllmWorldModel
+
+    models = {name: settings.vllm_model.format(domain=name) for name in catalog()}
+    form = Marked(checkpoint.codec)
+    return await VllmWorldModel.connect(form, checkpoint.manifest, models, settings.vllm_urls, settings.vllm_api_key)
 
 
 def _local(checkpoint: Checkpoint, threads: int) -> WorldModel:

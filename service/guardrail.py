@@ -274,7 +274,7 @@ class Guardrail:
         if case.domain.hard_rules(proposal):
             return None
         matches, _ = await self._recall(case.domain, proposal, until)
-        opening = Opening(case.domain, proposal.state, action, matches)
+        opening = Opening(case.domain, proposal.state, action, matches, rank=1)
         seeds = case.seeds[: case.policy.quorum]
         simulator = AnchoredSimulator(self.rooms.world, self.rooms.bank)
         try:

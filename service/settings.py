@@ -1,10 +1,10 @@
 """Everything an operator may set, read once. Environment: PREMORTEM_*."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,7 +18,15 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65_535)
     data: Path = Field(default=Path("premortem-data"), description="Ledger, keys, anchors and caches")
     checkpoint: Path = ROOT / "models" / "checkpoints" / "mini"
-    world: Literal["local", "cases"] = "local"
+    world: Literal["local", "vllm", "cases", "scripted"] = Field(
+        default="local", description="scripted foresees nothing: for load tests, on the loopback address alone"
+    )
+    vllm_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="vLLM servers, by comma")
+    vllm_model: str = Field(
+        default="world", description="The served model's name; `{domain}` in it stands for an adapter by domain"
+    )
+    vllm_api_key: str = ""
+    scripted_latency_ms: float = Field(default=0.0, ge=0, description="What the scripted world takes for a step")
     threads: int = Field(
         default=1, ge=1, le=64, description="Engine threads of the local world model; one is fastest up to two cores"
     )
@@ -35,10 +43,20 @@ class Settings(BaseSettings):
     quorum_until: int = Field(default=8, ge=1, description="... that get a quorum of futures")
     admit_until: int = Field(default=32, ge=1, description="... that are admitted at all")
 
+    @field_validator("vllm_urls", mode="before")
+    @classmethod
+    def _listed(cls, told: Any) -> Any:
+        return tuple(url.strip() for url in told.split(",") if url.strip()) if isinstance(told, str) else told
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.full_until <= self.quorum_until <= self.admit_until:
             raise ValueError("full_until <= quorum_until <= admit_until")
-        if not self.authentication and self.host not in ("127.0.0.1", "::1", "localhost"):
+        loopback = self.host in ("127.0.0.1", "::1", "localhost")
+        if self.world == "vllm" and not self.vllm_urls:
+            raise ValueError("world vllm needs vllm_urls")
+        if self.world == "scripted" and not loopback:
+            raise ValueError("the scripted world foresees nothing: on the loopback address alone")
+        if not self.authentication and not loopback:
             raise ValueError("authentication may only be off on the loopback address")
         return self

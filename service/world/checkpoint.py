@@ -15,6 +15,14 @@ class BadCheckpoint(Exception):
     """A checkpoint that is not what its manifest says."""
 
 
+class Canary(Frozen):
+    """A prompt, the ids of its outcomes, and how likely these very weights find each: what shows other weights up."""
+
+    prompt: tuple[int, ...] = ()
+    labels: tuple[int, ...] = ()
+    odds: tuple[float, ...] = ()
+
+
 class DomainStory(Frozen):
     """What was measured of one domain.
 
@@ -31,6 +39,7 @@ class DomainStory(Frozen):
     calibration: tuple[tuple[float, float], ...] = ((0.0, 0.0), (1.0, 1.0))
     spread: tuple[tuple[float, float, float], ...] = ()
     conformal: tuple[tuple[float, float], ...] = ()
+    canary: Canary = Canary()
 
 
 class Manifest(Frozen):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from service.vocabulary.domain import Domain
 from service.vocabulary.forecast import Forecast
+from service.vocabulary.severity import Severity
 from service.world.model import BadForecast, Situation
 
 
@@ -18,7 +19,8 @@ from service.world.model import BadForecast, Situation
 class Line:
     """One step to be said. Without `probabilities` the outcome is certain; those given must sum to 1.
 
-    An outcome that is not on the domain's scale is said all the same: that is how to play a model that babbles.
+    An empty outcome is the domain's first that neither ends nor harms.
+    One that is not on the domain's scale is said all the same: that is how to play a model that babbles.
     """
 
     outcome: str
@@ -73,8 +75,8 @@ class ScriptedWorldModel:
             self.cancelled += 1
             raise
 
-    async def healthy(self) -> bool:
-        return not self._closed
+    async def trouble(self) -> str:
+        return "the script is closed" if self._closed else ""
 
     async def aclose(self) -> None:
         self._closed = True
@@ -98,9 +100,10 @@ class ScriptedWorldModel:
 
 
 def _said(line: Line, domain: Domain) -> Forecast:
-    probabilities = dict.fromkeys(domain.outcomes.names, 0.0) | dict(line.probabilities or {line.outcome: 1.0})
+    outcome = line.outcome or next(o.name for o in domain.outcomes if not o.terminal and o.severity is Severity.none)
+    probabilities = dict.fromkeys(domain.outcomes.names, 0.0) | dict(line.probabilities or {outcome: 1.0})
     try:
         changes = domain.forecast_type.model_validate(line.changes)
     except ValidationError as error:
         raise BadForecast(f"the script's changes are not {domain.name}'s: {error}") from error
-    return Forecast(line.outcome, probabilities, changes, line.observation)
+    return Forecast(outcome, probabilities, changes, line.observation)

@@ -1,0 +1,65 @@
+"""What is sent to vLLM's `/v1/completions`, and how the answer reads: token ids in, token ids out.
+
+Every sampling parameter is spelled out: what is left out, vLLM takes from the model's own `generation_config.json`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.world.step import Words
+
+TOP = 20
+"""Log-probabilities asked of an engine that cannot be asked for chosen ids: the most vLLM gives unless it is told otherwise."""
+NEVER = -100.0
+PLAIN: Mapping[str, Any] = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "add_special_tokens": False,
+}
+
+Json = dict[str, Any]
+
+
+def reading(model: str, prompt: Sequence[int], markers: Sequence[int], exact: bool) -> Json:
+    """Asks for the odds of the next token being each of `markers`, and writes nothing that anybody needs."""
+    told = {"logprobs": 1, "logprob_token_ids": list(markers)} if exact else {"logprobs": TOP}
+    return {**PLAIN, "model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0.0, **told} | {
+        "return_tokens_as_token_ids": True
+    }
+
+
+def speech(model: str, prompt: Sequence[int], words: Words) -> Json:
+    """Asks for what is to be said next. The seed is drawn from the future's own chance: no two requests share one."""
+    told = {
+        **PLAIN,
+        "model": model,
+        "prompt": [*prompt, *words.after],
+        "max_tokens": words.limit,
+        "temperature": words.temperature,
+        "seed": int(words.chance.integers(2**62)),
+        "stop_token_ids": sorted(words.until),
+        "logit_bias": {str(token): NEVER for token in words.unsayable},
+        "return_token_ids": True,
+    }
+    return told | ({"structured_outputs": {"json": words.schema}} if words.schema else {})
+
+
+def odds(choice: Mapping[str, Any], markers: Sequence[int]) -> NDArray[np.float64]:
+    """Log-probabilities in the order of `markers`; -inf where the engine told none."""
+    told: Mapping[str, float] = choice["logprobs"]["top_logprobs"][0]
+    return np.array([told.get(f"token_id:{marker}", -np.inf) for marker in markers])
+
+
+def said(choice: Mapping[str, Any], words: Words) -> list[int]:
+    """The tokens, without the one that ended them. Raises `BadForecast` if nothing did."""
+    tokens = [int(token) for token in choice["token_ids"]]
+    if choice["finish_reason"] != "stop":
+        raise words.endless()
+    return tokens[:-1] if tokens and tokens[-1] in words.until else tokens
