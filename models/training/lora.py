@@ -17,16 +17,20 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback, set_seed
 from transformers.utils import cached_file
 from trl import SFTConfig
 
 from models.training.adapter import adapted
+from models.training.canary import with_canaries
 from models.training.corpus import recollect
 from models.training.examples import Worth
 from models.training.history import draw_all
@@ -112,7 +116,9 @@ def train(
     sign(manifest, out, "adapter_config.json", "adapter_model.safetensors")
     if merge:
         keep_tokenizer((out / TOKENIZER).read_text(), out / MERGED)
-        trainer.model.merge_and_unload().save_pretrained(out / MERGED)
+        whole = trainer.model.merge_and_unload()
+        whole.save_pretrained(out / MERGED)
+        manifest = manifest.model_copy(update={"domains": with_canaries({}, codec, partial(_after, whole))})
         weights = [path.name for path in (out / MERGED).glob("model*.safetensors*")]
         sign(manifest, out / MERGED, "config.json", *sorted(weights))
     print(f"{out}: held-out outcome log loss {manifest.scores['outcome_log_loss']:.4f}, run kept in {run}")
@@ -182,6 +188,12 @@ def origin(base: str, config: Any) -> str:
         return f"{base}@{config._commit_hash}"
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     return f"{folder.name}@{hashlib.sha256(''.join(map(sha256, files)).encode()).hexdigest()}"
+
+
+@torch.no_grad()
+def _after(model: Any, prompt: Sequence[int]) -> NDArray[Any]:
+    logits = model(torch.tensor([list(prompt)], device=model.device)).logits[0, -1]
+    return np.asarray(logits.float().cpu().numpy())
 
 
 def sign(manifest: Manifest, folder: Path, *files: str) -> None:

@@ -5,7 +5,7 @@ the futures of one proposal are, and so how much each of them proves. `calibrati
 is. `familiar`: how alike the nearest recorded case usually is, and so what counts as unfamiliar. All go into the checkpoint's manifest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import floor
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from models.training.canary import with_canaries
 from models.validation.calibration import ALPHAS, conformal_threshold, fitted, spread
 from models.validation.rig import Rig, prepare, proposals, rig
 from models.validation.trials import Trial, draw_trials, play
@@ -22,7 +23,8 @@ from service.verdicts.assess import Lens, life_table
 from service.verdicts.calibrate import calibration
 from service.vocabulary.domain import Domain
 from service.vocabulary.rollout import Rollout
-from service.world.checkpoint import MANIFEST, DomainStory, Manifest
+from service.world.checkpoint import MANIFEST, Checkpoint, DomainStory
+from service.world.tree import Engine
 
 FUTURES = 10
 PLAYED, RECALLED = 400, 600
@@ -46,10 +48,16 @@ async def tune(checkpoint: Path, work: Path, history: int, played: int, recalled
             likeness = await likenesses(fresh, domain, recalled)
             trials = await play(fresh, domain, draw_trials(domain, PART, played), FUTURES)
             stories[domain.name] = story(domain, trials, fresh.checkpoint.story(domain.name), familiar(likeness))
-    path = checkpoint / MANIFEST
-    manifest = Manifest.model_validate_json(path.read_text()).model_copy(update={"domains": stories})
-    path.write_text(manifest.model_dump_json(indent=2) + "\n")
-    return stories
+        return keep(checkpoint, stories, fresh.checkpoint)
+
+
+def keep(folder: Path, stories: Mapping[str, DomainStory], opened: Checkpoint) -> dict[str, DomainStory]:
+    """The stories into the manifest, with what shows other weights up."""
+    engine = Engine(opened.graph)
+    told = with_canaries(stories, opened.codec, lambda prompt: engine.tree(prompt, 0).prompt_logits)
+    manifest = opened.manifest.model_copy(update={"domains": told})
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    return told
 
 
 def story(domain: Domain, trials: Sequence[Trial], before: DomainStory, familiar: float) -> DomainStory:
