@@ -1,15 +1,17 @@
 """What every test may ask for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loadtest.engine import Engine, installed, launch
 from models.training.tokenizer import train_tokenizer
 from service.anchors.encoder import Encoder
 from service.anchors.history import draw
 from service.domains import catalog, reference
+from service.settings import Settings
 from service.vocabulary.rollout import Trajectory
 from service.world.checkpoint import GRAPH, MANIFEST, TOKENIZER, Checkpoint, Manifest, sha256
 from service.world.codec import CHANGE, IS, OBSERVED, STEP, Codec, fold, markers, pairs
@@ -69,6 +71,26 @@ def tiny_checkpoint(tokenizer_json: str, codec: Codec, tmp_path_factory: pytest.
     )
     (folder / MANIFEST).write_text(story.model_dump_json())
     return Checkpoint(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_checkpoint: Checkpoint) -> Iterator[Engine]:
+    """The real vLLM over the tiny checkpoint."""
+    yield from _engine(tiny_checkpoint.graph.parent)
+
+
+@pytest.fixture(scope="session")
+def mini_engine() -> Iterator[Engine]:
+    """The real vLLM over the bundled checkpoint."""
+    yield from _engine(Settings().checkpoint)
+
+
+def _engine(folder: Path) -> Iterator[Engine]:
+    if not installed():
+        pytest.skip("vLLM is not installed here: `make test-vllm` installs its CPU build and runs this")
+    engine = launch(folder, Path("build") / "test" / "vllm.log")
+    yield engine
+    engine.stop()
 
 
 def _lean(model: Any, codec: Codec, torch: Any) -> None:

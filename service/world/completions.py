@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.world.model import BadForecast
 from service.world.step import Words
 
 TOP = 20
@@ -35,19 +36,19 @@ def reading(model: str, prompt: Sequence[int], markers: Sequence[int], exact: bo
     }
 
 
-def speech(model: str, prompt: Sequence[int], words: Words) -> Json:
-    """Asks for what is to be said next. The seed is drawn from the future's own chance: no two requests share one."""
+def speech(model: str, prompt: Sequence[int], words: Words, seed: int, held: bool) -> Json:
+    """Asks for what is to be said next, all but what is `unsayable` if the engine can be held to it."""
     told = {
         **PLAIN,
         "model": model,
         "prompt": [*prompt, *words.after],
         "max_tokens": words.limit,
         "temperature": words.temperature,
-        "seed": int(words.chance.integers(2**62)),
+        "seed": seed,
         "stop_token_ids": sorted(words.until),
-        "logit_bias": {str(token): NEVER for token in words.unsayable},
         "return_token_ids": True,
     }
+    told |= {"logit_bias": {str(token): NEVER for token in words.unsayable}} if held else {}
     return told | ({"structured_outputs": {"json": words.schema}} if words.schema else {})
 
 
@@ -58,8 +59,10 @@ def odds(choice: Mapping[str, Any], markers: Sequence[int]) -> NDArray[np.float6
 
 
 def said(choice: Mapping[str, Any], words: Words) -> list[int]:
-    """The tokens, without the one that ended them. Raises `BadForecast` if nothing did."""
+    """The tokens, without the one that ended them. Raises `BadForecast` if nothing did, or if one may not be said."""
     tokens = [int(token) for token in choice["token_ids"]]
     if choice["finish_reason"] != "stop":
         raise words.endless()
+    if not words.unsayable.isdisjoint(tokens):
+        raise BadForecast(f"{words.what} with a marker that has no place there")
     return tokens[:-1] if tokens and tokens[-1] in words.until else tokens

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.world.checkpoint import Canary, Manifest
-from service.world.completions import odds, reading
+from service.world.completions import NEVER, odds, reading
 from service.world.model import BadForecast
-from service.world.replica import Replica, build_of
+from service.world.replica import Json, Replica, ReplicaFailed, build_of
 from service.world.step import Form, distribution
 
 CONTEXT = 2_048
@@ -54,11 +54,21 @@ class Identity:
         return ""
 
     async def _learn_how_odds_are_told(self, replica: Replica, model: str) -> None:
-        """Fields that an older engine does not know it ignores without a word; so it is tried."""
+        """Fields that an older engine does not know it ignores without a word, and one that speculates refuses; so they are tried."""
         wanted = self._form.probes()[0][1]
-        told = await replica.ask("POST", "/v1/completions", reading(model, wanted[:2], wanted, exact=True))
-        replica.build = build_of(told)
-        replica.exact = bool(np.isfinite(odds(told["choices"][0], wanted)).all())
+        plain = {"model": model, "prompt": wanted[:2], "max_tokens": 1}
+        replica.build = build_of(await replica.ask("POST", "/v1/completions", plain))
+        replica.held = await _takes(replica, plain | {"logit_bias": {str(wanted[0]): NEVER}}) is not None
+        told = await _takes(replica, reading(model, wanted[:2], wanted, exact=True))
+        replica.exact = told is not None and bool(np.isfinite(odds(told["choices"][0], wanted)).all())
+
+
+async def _takes(replica: Replica, request: Json) -> Json | None:
+    try:
+        answered: Json = await replica.ask("POST", "/v1/completions", request)
+    except ReplicaFailed:
+        return None
+    return answered
 
 
 async def _weights(replica: Replica, model: str, canary: Canary) -> str:

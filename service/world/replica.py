@@ -19,8 +19,10 @@ PATIENCE_S = 0.5
 """A request given up after this long, while nothing else was answered either, is the server's failure."""
 BEAT_S, IDENTIFY_S = 1.0, 30.0
 """How often it is asked whether it lives, and who it is."""
-PROBE_S, RETRY_S, RETRY_MOST_S = 5.0, 0.25, 2.0
-"""Patience with a probe; the pause after one that failed, which doubles up to the last."""
+PROBE_S, BEAT_PATIENCE_S = 30.0, 2.0
+"""Patience with a probe, for a cold engine compiles what it first needs; and with a heartbeat."""
+RETRY_S, RETRY_MOST_S = 0.25, 2.0
+"""The pause after a probe that failed, which doubles up to the second."""
 REQUEST_S = 30.0
 """The longest budget a caller may ask for: nothing waits longer."""
 
@@ -34,10 +36,14 @@ class ReplicaFailed(WorldModelUnavailable):
 
 
 class Replica:
-    """`trouble` is why nobody may be sent here, empty if it works. `exact` is whether it tells the odds of the very ids it is asked for."""
+    """`trouble` is why nobody may be sent here, empty if it works.
+
+    `exact`: it tells the odds of the very ids it is asked for. `held`: it can be kept from saying some. Older engines and
+    speculating ones do neither.
+    """
 
     def __init__(self, url: str, session: aiohttp.ClientSession, identify: Identify) -> None:
-        self.url, self.exact = url.rstrip("/"), True
+        self.url, self.exact, self.held = url.rstrip("/"), True, True
         self.trouble = f"{self.url} has not been asked yet"
         self._session, self._identify = session, identify
         self.build = ""
@@ -55,6 +61,8 @@ class Replica:
             told = await self.ask("POST", "/v1/completions", request)
             choice: Json = told["choices"][0]
             self._recognise(told)
+            if choice.get("finish_reason") == "abort":  # with 200, from a server that is shutting down
+                raise ReplicaFailed(f"{self.url} is shutting down")
         except asyncio.CancelledError:
             if monotonic() - began > PATIENCE_S and self._answered_at < began:
                 self._failed(f"{self.url} did not answer within {PATIENCE_S:g} s")
@@ -127,12 +135,13 @@ class Replica:
         until = monotonic() + IDENTIFY_S
         while monotonic() < until:
             try:
-                await asyncio.wait_for(self._doubted.wait(), BEAT_S)
+                async with asyncio.timeout(BEAT_S):  # in 3.11 `wait_for` may swallow a cancellation
+                    await self._doubted.wait()
                 return
             except TimeoutError:
                 pass
             try:
-                async with asyncio.timeout(PROBE_S):
+                async with asyncio.timeout(BEAT_PATIENCE_S):
                     await self.ask("GET", "/health")
             except (WorldModelUnavailable, TimeoutError) as error:
                 self.trouble = str(error) or f"{self.url} did not answer in time"

@@ -122,15 +122,15 @@ class VllmWorldModel:
 
     async def _said(self, stage: Stage, words: Words) -> list[int]:
         model = self._models[stage.opening.domain.name]
-        request = speech(model, stage.prompt, words)
-        choice = await self._ask(stage, lambda _: request)
+        seed = int(words.chance.integers(2**62))
+        choice = await self._ask(stage, lambda replica: speech(model, stage.prompt, words, seed, replica.held))
         self.tokens_written += len(choice["token_ids"])
         return said(choice, words)
 
     async def _ask(self, stage: Stage, request: Request) -> Json:
         """The stage's own server; if it fails, the next one: ids and seed are all there is, so the future goes on as it was."""
         opening = stage.opening
-        salted = {"cache_salt": opening.tenant} if opening.tenant else {}
+        salted = {"cache_salt": hashlib.sha256(opening.tenant.encode()).hexdigest()} if opening.tenant else {}
         failed = WorldModelUnavailable("no vLLM server is configured")
         for replica in stage.replicas:
             try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.engine import Engine
 from service.anchors.bank import SIMILARITY_FLOOR, AnchorBankUnavailable
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
@@ -17,6 +18,8 @@ from service.world.checkpoint import Checkpoint
 from service.world.local import LocalWorldModel
 from service.world.model import BadForecast, Detail, Opening, Situation, Turn, WorldModel, WorldModelUnavailable
 from service.world.scripted import Line, ScriptedWorldModel, Silence
+from service.world.step import Marked
+from service.world.vllm import VllmWorldModel
 from tests.toy_domain import SCALE, KettleChanges, KettleDomain, KettleState, anchor
 
 DOMAIN = KettleDomain()
@@ -51,11 +54,17 @@ MODELS: dict[str, Callable[[Path, Encoder, Checkpoint], Awaitable[WorldModel]]] 
 }
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=[*MODELS, "vllm"])
 async def model(
     request: pytest.FixtureRequest, tmp_path: Path, encoder: Encoder, tiny_checkpoint: Checkpoint
 ) -> AsyncIterator[WorldModel]:
-    made = await MODELS[request.param](tmp_path, encoder, tiny_checkpoint)
+    made: WorldModel
+    if request.param == "vllm":
+        engine: Engine = request.getfixturevalue("tiny_engine")
+        form, names = Marked(tiny_checkpoint.codec), {DOMAIN.name: "world"}
+        made = await VllmWorldModel.connect(form, tiny_checkpoint.manifest, names, [engine.url])
+    else:
+        made = await MODELS[request.param](tmp_path, encoder, tiny_checkpoint)
     yield made
     await made.aclose()
 
