@@ -69,6 +69,9 @@ def main() -> None:
     testing.add_argument("--out", type=Path, default=BUILD / "real", help="folder for HISTORY.json")
     testing.add_argument("--page", type=Path, help="write one page of all of them here")
     testing.set_defaults(run=_backtest)
+    adopting = commands.add_parser("adopt", help="write the manifest of an instruct model that vLLM serves as it is")
+    adopting.add_argument("folder", type=Path, help="its tokenizer.json and config.json")
+    adopting.set_defaults(run=_adopt)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -136,6 +139,25 @@ def _validate(arguments: argparse.Namespace) -> None:
     write(told, out)
     print(f"{out / 'REPORT.md'}: {'may serve' if told['gate']['may_serve'] else 'refused'}")
     raise SystemExit(0 if told["gate"]["may_serve"] else 1)
+
+
+def _adopt(arguments: argparse.Namespace) -> None:
+    from models.validation.machine import revision
+    from service.domains import catalog
+    from service.world.checkpoint import MANIFEST, NOTHING, TOKENIZER, DomainStory, Manifest, sha256
+    from service.world.instruct import Instructed
+
+    folder: Path = arguments.folder
+    codec = Instructed((folder / TOKENIZER).read_text(), catalog().values()).fingerprint
+    files = {name: sha256(folder / name) for name in (TOKENIZER, "config.json")}
+    name, made = folder.resolve().name, datetime.now(UTC).date().isoformat()
+    told = {"name": name, "codec": codec, "made": made, "revision": revision(), "data": {}, "files": files}
+    unmeasured = dict.fromkeys(catalog(), DomainStory(familiar=NOTHING))
+    story = Manifest.model_validate(told | {"arguments": {"form": "instructed"}, "domains": unmeasured})
+    (folder / MANIFEST).write_text(story.model_dump_json(indent=2) + "\n")
+    print(
+        f"written to {folder / MANIFEST}: nothing is measured of it, so nothing is familiar to it and it approves nothing"
+    )
 
 
 def _backtest(arguments: argparse.Namespace) -> None:

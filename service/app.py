@@ -25,10 +25,12 @@ from service.vocabulary.decision import ModelStory
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import Action, Proposal
 from service.world.cases import CasesWorldModel
-from service.world.checkpoint import Checkpoint, DomainStory
+from service.world.checkpoint import Checkpoint, DomainStory, Manifest, opened
+from service.world.codec import Codec
+from service.world.instruct import Instructed
 from service.world.model import WorldModel
 from service.world.scripted import Line, ScriptedWorldModel
-from service.world.step import Marked
+from service.world.step import Form, Marked
 
 TITLE = "Premortem"
 ABOUT = "Ask before you act: what happens if I do this? N simulated futures of a proposed action; approve or escalate, with evidence."
@@ -55,30 +57,41 @@ def system_chance() -> Chance:
 async def furnish(settings: Settings) -> House:
     """The adapters that the settings ask for. Raises `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
     settings.data.mkdir(parents=True, exist_ok=True)
-    taught = settings.world in ("local", "vllm")
-    checkpoint = await asyncio.to_thread(Checkpoint, settings.checkpoint) if taught else None
+    local = await asyncio.to_thread(Checkpoint, settings.checkpoint) if settings.world == "local" else None
+    served = await asyncio.to_thread(_served, settings) if settings.world == "vllm" else None
     bank = await _bank(settings)
     stand_in = CasesWorldModel(bank)
-    world = await _world(settings, checkpoint) or stand_in
+    world = await _world(settings, local, served) or stand_in
     rooms = Rooms(world, stand_in, bank, SqliteLedger(settings.data / "ledger.sqlite"))
-    told = {"checkpoint": checkpoint.name, "codec": checkpoint.codec.fingerprint} if checkpoint else {}
+    manifest = local.manifest if local else served[0] if served else None
+    told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
     model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
-    return House(rooms, checkpoint.manifest.domains if checkpoint else {}, model)
+    return House(rooms, manifest.domains if manifest else {}, model)
 
 
-async def _world(settings: Settings, checkpoint: Checkpoint | None) -> WorldModel | None:
+def _served(settings: Settings) -> tuple[Manifest, Form]:
+    """The story that servers are held to, and how the model is asked."""
+    if settings.vllm_form == "instructed":
+        return opened(settings.checkpoint, lambda told: Instructed(told, catalog().values()))
+    manifest, codec = opened(settings.checkpoint, Codec)
+    return manifest, Marked(codec)
+
+
+async def _world(
+    settings: Settings, local: Checkpoint | None, served: tuple[Manifest, Form] | None
+) -> WorldModel | None:
     """None where recorded cases are all there is."""
     if settings.world == "scripted":
         return ScriptedWorldModel([Line("")], latency=settings.scripted_latency_ms / 1000)
-    if checkpoint is None:
+    if local:
+        return await asyncio.to_thread(_local, local, settings.threads)
+    if not served:
         return None
-    if settings.world == "local":
-        return await asyncio.to_thread(_local, checkpoint, settings.threads)
     from service.world.vllm import VllmWorldModel
 
     models = {name: settings.vllm_model.format(domain=name) for name in catalog()}
-    form = Marked(checkpoint.codec)
-    return await VllmWorldModel.connect(form, checkpoint.manifest, models, settings.vllm_urls, settings.vllm_api_key)
+    manifest, form = served
+    return await VllmWorldModel.connect(form, manifest, models, settings.vllm_urls, settings.vllm_api_key)
 
 
 def _local(checkpoint: Checkpoint, threads: int) -> WorldModel:

@@ -26,6 +26,10 @@ class Settings(BaseSettings):
         default="world", description="The served model's name; `{domain}` in it stands for an adapter by domain"
     )
     vllm_api_key: str = ""
+    vllm_form: Literal["marked", "instructed"] = Field(
+        default="marked",
+        description="instructed: an instruct model as it is, asked for JSON; measure it before it may approve",
+    )
     scripted_latency_ms: float = Field(default=0.0, ge=0, description="What the scripted world takes for a step")
     threads: int = Field(
         default=1, ge=1, le=64, description="Engine threads of the local world model; one is fastest up to two cores"
@@ -55,6 +59,8 @@ class Settings(BaseSettings):
         loopback = self.host in ("127.0.0.1", "::1", "localhost")
         if self.world == "vllm" and not self.vllm_urls:
             raise ValueError("world vllm needs vllm_urls")
+        if self.vllm_form == "instructed" and self.world != "vllm":
+            raise ValueError("vllm_form instructed needs world vllm")
         if self.world == "scripted" and not loopback:
             raise ValueError("the scripted world foresees nothing: on the loopback address alone")
         if not self.authentication and not loopback:

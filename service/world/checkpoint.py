@@ -1,7 +1,9 @@
 """A world model's weights together with their whole story."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -9,6 +11,10 @@ from service.vocabulary.frozen import Frozen
 from service.world.codec import Codec
 
 TOKENIZER, GRAPH, MANIFEST = "tokenizer.json", "model.int8.onnx", "manifest.json"
+
+
+NOTHING = 2.0
+"""The `familiar` that no situation reaches: whatever such a model says, a person rules."""
 
 
 class BadCheckpoint(Exception):
@@ -34,7 +40,7 @@ class DomainStory(Frozen):
     """
 
     concentration: float = Field(default=4.0, gt=0)
-    familiar: float = Field(default=0.5, ge=-1, le=1)
+    familiar: float = Field(default=0.5, ge=-1, le=NOTHING)
     course: tuple[float, ...] = ()
     calibration: tuple[tuple[float, float], ...] = ((0.0, 0.0), (1.0, 1.0))
     spread: tuple[tuple[float, float, float], ...] = ()
@@ -57,22 +63,34 @@ class Manifest(Frozen):
     parent: str = ""
 
 
+class Fingerprinted(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+
+
+Read = TypeVar("Read", bound=Fingerprinted)
+
+
+def opened(folder: Path, read: Callable[[str], Read]) -> tuple[Manifest, Read]:
+    """The manifest, and what `read` makes of the tokenizer. Raises `BadCheckpoint` if a file or that is not what it names."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
+        for name, digest in manifest.files.items():
+            if sha256(folder / name) != digest:
+                raise BadCheckpoint(f"{folder / name} is not the file its manifest names")
+        made = read((folder / TOKENIZER).read_text())
+    except (OSError, ValidationError, ValueError) as error:
+        raise BadCheckpoint(f"{folder}: {error}") from error
+    if made.fingerprint != manifest.codec:
+        raise BadCheckpoint(f"{folder} was trained with codec {manifest.codec}, this is {made.fingerprint}")
+    return manifest, made
+
+
 class Checkpoint:
-    """Opens a checkpoint folder. Raises `BadCheckpoint` if a file or the codec is not the one the manifest names."""
+    """Opens a checkpoint folder. Raises `BadCheckpoint`."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            self.manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
-            for name, digest in self.manifest.files.items():
-                if sha256(folder / name) != digest:
-                    raise BadCheckpoint(f"{folder / name} is not the file its manifest names")
-            self.codec = Codec((folder / TOKENIZER).read_text())
-        except (OSError, ValidationError, ValueError) as error:
-            raise BadCheckpoint(f"{folder}: {error}") from error
-        if self.codec.fingerprint != self.manifest.codec:
-            raise BadCheckpoint(
-                f"{folder} was trained with codec {self.manifest.codec}, this is {self.codec.fingerprint}"
-            )
+        self.manifest, self.codec = opened(folder, Codec)
         self.name = self.manifest.name
         self.graph = folder / GRAPH
 
