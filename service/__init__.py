@@ -1,6 +1,6 @@
 """Premortem, online: one proposal in, one verdict out.
 
-__main__           the command `premortem`: serve, demo, keys
+__main__           the command `premortem`: serve, demo, keys, audit
 demo, server       the worked cases told to a person; the socket
 app                builds the adapters, wires the rooms
 settings           everything an operator may set
@@ -9,7 +9,7 @@ guardrail          gate, simulate, judge, record
 admission, record  how much may be promised at once; from verdict to decision
 simulator/         many steps: N futures side by side
 verdicts/          pure: futures to risk, risk to ruling, ruling to words
-decisions/         the ledger
+decisions/         the ledger (sqlite, redis), the audit chain, permits
 world/             one step: vllm, local, cases, scripted
 anchors/           recorded history: edge, qdrant
 deadline, errors   how long there is left; everything that can go wrong

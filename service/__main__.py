@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +12,11 @@ from pydantic_core import ErrorDetails
 
 from service.anchors.bank import AnchorBankUnavailable
 from service.api.callers import BadKeys, Keys, Role
+from service.app import open_ledger, signing_keys, system_chance
+from service.decisions.audit import export, verify_file
+from service.decisions.chain import Broken, Checkpoint, Sealer
+from service.decisions.signing import BadSigningKeys
+from service.errors import LedgerUnavailable
 from service.server import NotStarted, serve
 from service.settings import Settings
 from service.world.checkpoint import BadCheckpoint
@@ -25,6 +31,20 @@ def main() -> None:
     keys.add_argument("name")
     keys.add_argument("role", type=Role, choices=list(Role))
     keys.set_defaults(run=_key)
+    audit = commands.add_parser("audit", help="what was decided, in a file that shows if it was touched")
+    actions = audit.add_subparsers(required=True, metavar="ACTION")
+    exporting = actions.add_parser("export", help="every event a line, and a signed checkpoint")
+    exporting.add_argument("--out", type=Path, help="a file; none: the output")
+    exporting.set_defaults(run=_export)
+    verifying = actions.add_parser(
+        "verify", help="an export, without the ledger: 0 as it was written, 1 broken, and where"
+    )
+    verifying.add_argument("file", type=Path)
+    verifying.add_argument(
+        "--key", action="append", default=[], help="a public key (64 hex digits) that may have signed"
+    )
+    verifying.add_argument("--since", type=Path, help="an export made before, which this one must contain")
+    verifying.set_defaults(run=_verify)
     arguments = parser.parse_args()
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -33,7 +53,10 @@ def main() -> None:
         sys.exit(130)
     except ValidationError as error:
         sys.exit(f"premortem: {'; '.join(_setting(each) for each in error.errors())}")
-    except (AnchorBankUnavailable, BadCheckpoint, BadKeys, NotStarted, OSError) as error:
+    except (
+        *(AnchorBankUnavailable, BadCheckpoint, BadKeys, BadSigningKeys, LedgerUnavailable, NotStarted),
+        *(OSError, ValueError),
+    ) as error:
         sys.exit(f"premortem: {' '.join(str(error).split())}")
 
 
@@ -55,6 +78,33 @@ def _demo(_: argparse.Namespace) -> int:
 
 def _key(arguments: argparse.Namespace) -> int:
     print(Keys(Settings().data / "keys.json").make(arguments.name, arguments.role))
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    out: Path | None = arguments.out
+    with out.open("wb") if out else nullcontext(sys.stdout.buffer) as file:
+        return _told(asyncio.run(_exported(Settings(), file.write)))
+
+
+async def _exported(settings: Settings, write: Callable[[bytes], object]) -> Checkpoint | Broken:
+    ring = signing_keys(settings)
+    ledger = open_ledger(settings, ring)
+    try:
+        return await export(ledger, Sealer(ring.newest().private), system_chance().now(), write)
+    finally:
+        await ledger.aclose()
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    return _told(verify_file(arguments.file, arguments.key, arguments.since))
+
+
+def _told(ended: Checkpoint | Broken) -> int:
+    if isinstance(ended, Broken):
+        print(f"broken at event {ended.seq}: {ended.why}", file=sys.stderr)
+        return 1
+    print(f"{ended.seq} events, sealed {ended.at.isoformat()} with key {ended.key}", file=sys.stderr)
     return 0
 
 

@@ -4,26 +4,33 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.models import Example
+from pydantic import TypeAdapter
 
 from service.admission import Admission
 from service.anchors.bank import AnchorBank
 from service.anchors.history import index_history
 from service.api import callers, decisions, domains, errors, evaluations, health
 from service.api.limits import BodyLimits
+from service.api.once import Once
+from service.decisions.chain import Kind, Sealer
+from service.decisions.ledger import Ledger
+from service.decisions.signing import KeyRing
 from service.decisions.sqlite import SqliteLedger
 from service.domains import catalog, examples, reference
+from service.errors import LedgerUnavailable
 from service.guardrail import Chance, Guardrail, Rooms
 from service.settings import Settings
 from service.vocabulary.decision import ModelStory
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import Action, Proposal
+from service.vocabulary.verdict import RiskPolicy
 from service.world.cases import CasesWorldModel
 from service.world.checkpoint import Checkpoint, DomainStory, Manifest, opened
 from service.world.codec import Codec
@@ -33,6 +40,8 @@ from service.world.scripted import Line, ScriptedWorldModel
 from service.world.step import Form, Marked
 
 TITLE = "Premortem"
+EXPIRY_S = 1.0
+"""How often escalations that ran out are looked for."""
 ABOUT = "Ask before you act: what happens if I do this? N simulated futures of a proposed action; approve or escalate, with evidence."
 
 
@@ -62,11 +71,27 @@ async def furnish(settings: Settings) -> House:
     bank = await _bank(settings)
     stand_in = CasesWorldModel(bank)
     world = await _world(settings, local, served) or stand_in
-    rooms = Rooms(world, stand_in, bank, SqliteLedger(settings.data / "ledger.sqlite"))
+    rooms = Rooms(world, stand_in, bank, open_ledger(settings, signing_keys(settings)))
     manifest = local.manifest if local else served[0] if served else None
     told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
     model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
     return House(rooms, manifest.domains if manifest else {}, model)
+
+
+def signing_keys(settings: Settings) -> KeyRing:
+    """Made at first start. Raises `BadSigningKeys`."""
+    ring = KeyRing(settings.data / "signing")
+    ring.open(system_chance().now())
+    return ring
+
+
+def open_ledger(settings: Settings, ring: KeyRing) -> Ledger:
+    sealer = Sealer(ring.newest().private)
+    if settings.ledger_url:
+        from service.decisions.redis import RedisLedger
+
+        return RedisLedger(settings.ledger_url, sealer=sealer, vouched=settings.ledger_vouched)
+    return SqliteLedger(settings.data / "ledger.sqlite", sealer=sealer)
 
 
 def _served(settings: Settings) -> tuple[Manifest, Form]:
@@ -146,18 +171,40 @@ def create_app(
         async with AsyncExitStack() as closing:
             for room in (house.rooms.ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
                 closing.push_async_callback(room.aclose)
+            await note_circumstances(house, fields, chance)
             await warm_up(guardrail, fields)
+            deny = asyncio.create_task(deny_what_ran_out(house.rooms.ledger, chance))
+            closing.callback(deny.cancel)
             yield
 
     app = FastAPI(title=TITLE, description=ABOUT, version="0.1.0", lifespan=lifespan)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
     errors.install(app)
-    app.include_router(evaluations.router(guardrail, fields, door, openapi_examples(cases)))
-    app.include_router(decisions.router(house.rooms.ledger, door, chance.now))
+    once = Once(house.rooms.ledger, chance.now)
+    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases)))
+    app.include_router(decisions.router(house.rooms.ledger, fields, door, once, chance.now))
     app.include_router(domains.router(fields, cases))
     app.include_router(health.router(house.rooms))
     errors.describe(app)
     return app
+
+
+async def note_circumstances(house: House, fields: Mapping[str, Domain], chance: Chance) -> None:
+    """Into the audit chain, if they are others than before. A ledger that is down now keeps nothing, and says so when it is asked."""
+    with suppress(LedgerUnavailable):
+        await house.rooms.ledger.note(Kind.model, "world", house.model.model_dump(mode="json"), chance.now())
+        for name, domain in fields.items():
+            told = TypeAdapter(RiskPolicy).dump_python(domain.policy, mode="json")
+            await house.rooms.ledger.note(Kind.policy, name, told, chance.now())
+
+
+async def deny_what_ran_out(ledger: Ledger, chance: Chance) -> None:
+    """An escalation on which nobody ruled in time is denied, whether or not anybody asks."""
+    while True:
+        with suppress(LedgerUnavailable):
+            while await ledger.expire(chance.now()):
+                pass
+        await asyncio.sleep(EXPIRY_S)
 
 
 def first_keys(keys: callers.Keys, say: Callable[[str], object]) -> callers.Keys:

@@ -6,8 +6,10 @@ PremortemError
 ├── NotAuthenticated        401
 ├── NotAllowed              403
 ├── OverrideRefused         409
+├── RequestInFlight         409  Retry-After
 ├── RequestTooLarge         413
 ├── BadProposal             422  (names the fields)
+├── KeyReused               422  an Idempotency-Key with another body
 ├── CallerGone              499  nobody reads it
 ├── Overloaded              503  Retry-After
 └── LedgerUnavailable       503  an unrecorded approval is no approval
@@ -57,12 +59,20 @@ class OverrideRefused(PremortemError):
     status, title = 409, "Override refused"
 
 
+class RequestInFlight(PremortemError):
+    status, title = 409, "Being carried out"
+
+
 class RequestTooLarge(PremortemError):
     status, title = 413, "Request too large"
 
 
 class BadProposal(PremortemError):
     status, title = 422, "Bad proposal"
+
+
+class KeyReused(PremortemError):
+    status, title = 422, "Idempotency key used before"
 
 
 class CallerGone(PremortemError):

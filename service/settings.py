@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     )
     anchors_url: str = Field(default="", description="A Qdrant server; empty: Qdrant Edge in process")
     anchors_api_key: str = ""
+    ledger_url: str = Field(default="", description="A Redis that keeps what it acknowledges; empty: SQLite in `data`")
+    ledger_vouched: bool = Field(
+        default=False, description="The operator answers for the Redis: it does not say how it keeps what it is told"
+    )
     bundled_history: int = Field(
         default=3_000, ge=0, le=100_000, description="Reference trajectories a domain to index at first start"
     )

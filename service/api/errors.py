@@ -62,7 +62,7 @@ TOLD = {
     401: "No valid key",
     403: "The key's role may not do this",
     404: "No such thing",
-    409: "Not open to override",
+    409: "Not open to override, or the same request is being carried out (Retry-After)",
     413: "Body, nesting or prompt too large",
     415: "The body is not sent as JSON",
     422: "A field is not as it must be; `errors` names it",

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Request, Response
 from fastapi.openapi.models import Example
 from pydantic import ValidationError
 
-from service.api.callers import Doorkeeper, Role
+from service.api.callers import Caller, Doorkeeper, Role
 from service.api.errors import pointer, problems
+from service.api.once import IdempotencyKey, Once
 from service.api.schemas import EvaluationRequest
 from service.errors import BadProposal, CallerGone, FieldError, UnknownDomain
 from service.guardrail import Guardrail
@@ -19,22 +20,30 @@ from service.vocabulary.proposal import Proposal
 
 
 def router(
-    guardrail: Guardrail, domains: Mapping[str, Domain], door: Doorkeeper, examples: dict[str, Example]
+    guardrail: Guardrail, domains: Mapping[str, Domain], door: Doorkeeper, once: Once, examples: dict[str, Example]
 ) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["evaluations"])
 
     @routes.post(
         "/evaluations",
-        responses=problems(401, 404, 413, 415, 422, 503),
+        responses=problems(401, 404, 409, 413, 415, 422, 503),
         summary="What happens if I do this?",
-        dependencies=[door.opens_to(Role.agent, Role.supervisor)],
+        response_model=Decision,
     )
     async def evaluate(
-        request: Request, body: Annotated[EvaluationRequest, Body(openapi_examples=examples)]
-    ) -> Decision:
+        request: Request,
+        caller: Annotated[Caller, door.opens_to(Role.agent, Role.supervisor)],
+        body: Annotated[EvaluationRequest, Body(openapi_examples=examples)],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
         """Approve or escalate, with the evidence. An escalation is an answer (200), not an error."""
         proposal = read_proposal(domains, body)
-        return await _unless_gone(request, guardrail.evaluate(proposal, body.options))
+
+        async def decided() -> bytes:
+            decision = await _unless_gone(request, guardrail.evaluate(proposal, body.options))
+            return decision.model_dump_json().encode()
+
+        return await once.answer(request, caller.name, idempotency_key, decided)
 
     return routes
 

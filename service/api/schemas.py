@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
 
 from service.guardrail import Options
 from service.vocabulary.decision import OverrideRuling
@@ -27,6 +27,14 @@ class OverrideRequest(Frozen):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8, max_length=2_000)] = Field(
         description="Why, in a sentence that will be read later"
     )
+
+
+class OutcomeRequest(Frozen):
+    """What really happened after a decision."""
+
+    outcome: str = Field(max_length=64, description="A name on the domain's scale")
+    at: AwareDatetime | None = Field(default=None, description="When; now, if it is not said")
+    note: str = Field(default="", max_length=2_000)
 
 
 class DomainStory(Frozen):

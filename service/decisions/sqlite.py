@@ -2,130 +2,219 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from time import monotonic, sleep
+from typing import Any, TypeVar
 
-from service.errors import LedgerUnavailable, OverrideRefused, UnknownDecision
+from service.decisions import entry
+from service.decisions.chain import Event, Sealer
+from service.decisions.claim import Begun, Claim, Standing
+from service.decisions.entry import HOUSE, NoteKind
+from service.decisions.outcome import OutcomeReport
+from service.decisions.tables import VERSION, Tables
+from service.decisions.watch import Watch
+from service.errors import LedgerUnavailable
 from service.vocabulary.decision import Decision, Override
 
 T = TypeVar("T")
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS decisions (
-    id TEXT PRIMARY KEY, at TEXT NOT NULL, domain TEXT NOT NULL, ruling TEXT NOT NULL, decision TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS overrides (
-    decision_id TEXT PRIMARY KEY REFERENCES decisions (id), override TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS pulse (id INTEGER PRIMARY KEY CHECK (id = 1), beats INTEGER NOT NULL) STRICT;
-INSERT OR IGNORE INTO pulse VALUES (1, 0);
-"""
+
+Job = tuple[Callable[[Tables], Any], "Future[Any]"]
+"""A write that waits for its turn, and its answer."""
 
 
 class SqliteLedger:
-    """One connection on one thread of its own; WAL, `synchronous=FULL`: a commit is on the disk when it returns."""
+    """One connection on one thread of its own; WAL, `synchronous=FULL`: a commit is on the disk when it returns.
+
+    Writes that wait while another commits are committed together: an fsync takes some 4 ms, whatever it carries.
+    """
 
     name = "sqlite"
 
-    def __init__(self, path: Path, patience_s: float = 2.0) -> None:
-        self._path, self._patience = path, patience_s
+    def __init__(self, path: Path, patience_s: float = 2.0, sealer: Sealer | None = None) -> None:
+        self._path, self._patience, self._sealer = path, patience_s, sealer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._connection: sqlite3.Connection | None = None
+        self._tables: Tables | None = None
+        self._jobs: deque[Job] = deque()
+        self._watch = Watch(self._ruled)
         self._closed = False
 
-    async def append(self, decision: Decision) -> None:
-        await self._do(lambda db: _append(db, decision))
+    async def append(self, decision: Decision, tenant: str = HOUSE) -> None:
+        await self._write(lambda tables: tables.append(decision, tenant))
 
     async def find(self, decision_id: str) -> Decision | None:
-        return await self._do(lambda db: _find(db, decision_id))
+        return await self._read(lambda tables: tables.find(decision_id))
 
     async def override(self, override: Override) -> Decision:
-        return await self._do(lambda db: _override(db, override))
+        return await self._write(lambda tables: tables.override(override))
+
+    async def pending(self, limit: int, after: str = "") -> tuple[Decision, ...]:
+        return await self._read(lambda tables: tables.pending(limit, after))
+
+    async def expire(self, now: datetime) -> tuple[Decision, ...]:
+        return await self._write(lambda tables: tables.expire(now))
+
+    async def wait(self, decision_id: str, timeout_s: float) -> Decision:
+        decision = entry.present(decision_id, await self.find(decision_id))
+        if decision.override is None or decision.overridden:
+            return decision
+        await self._watch.ruling(decision_id, timeout_s)
+        return entry.present(decision_id, await self.find(decision_id))
+
+    async def report(self, report: OutcomeReport) -> None:
+        await self._write(lambda tables: tables.report(report))
+
+    async def reports(self, decision_id: str) -> tuple[OutcomeReport, ...]:
+        return await self._read(lambda tables: tables.reports(decision_id))
+
+    async def note(
+        self, kind: NoteKind, subject: str, body: Mapping[str, Any], at: datetime, tenant: str = HOUSE
+    ) -> None:
+        await self._write(lambda tables: tables.note(entry.noted(kind, subject, body, at, tenant)))
+
+    async def events(self, after: int, limit: int) -> tuple[Event, ...]:
+        return await self._read(lambda tables: tables.events(after, limit))
+
+    async def begin(self, claim: Claim, now: datetime) -> Standing:
+        return await self._write(lambda tables: tables.begin(claim, now))
+
+    async def finish(self, begun: Begun, status: int, body: bytes) -> None:
+        await self._write(lambda tables: tables.finish(begun, status, body))
+
+    async def abandon(self, begun: Begun) -> None:
+        await self._write(lambda tables: tables.abandon(begun))
 
     async def healthy(self) -> bool:
         try:
-            await self._do(lambda db: _commit(db, "UPDATE pulse SET beats = beats + 1 WHERE id = ?", (1,)))
+            await self._write(lambda tables: tables.beat())
         except LedgerUnavailable:
             return False
         return True
 
     async def aclose(self) -> None:
         def close() -> None:
-            if self._connection is not None:
-                self._connection.close()
+            if self._tables is not None:
+                self._tables.db.close()
 
         if not self._closed:
             self._closed = True
+            await self._watch.aclose()
             await asyncio.get_running_loop().run_in_executor(self._thread, close)
             self._thread.shutdown()
 
+    async def _ruled(self, ids: Collection[str]) -> Collection[str]:
+        return await self._read(lambda tables: tables.ruled(ids))
+
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._read(lambda tables: work(tables.db))
+
+    async def _read(self, work: Callable[[Tables], T]) -> T:
+        self._refuse_if_closed()
+        return await self._answer(self._thread.submit(lambda: work(self._open())))
+
+    async def _write(self, work: Callable[[Tables], T]) -> T:
+        self._refuse_if_closed()
+        answer: Future[T] = Future()
+        self._jobs.append((work, answer))
+        self._thread.submit(self._commit)
+        return await self._answer(answer)
+
+    async def _answer(self, answer: "Future[T]") -> T:
         """What was begun is finished even if the caller leaves: a half-known write would be worse than a late one."""
-        if self._closed:
-            raise LedgerUnavailable("the ledger is closed")
-        task = asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(self._open()))
+        waited = asyncio.wrap_future(answer)
+        waited.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            return await asyncio.wait_for(asyncio.shield(task), self._patience)
+            return await asyncio.wait_for(asyncio.shield(waited), self._patience)
         except TimeoutError as error:
             raise LedgerUnavailable(f"the ledger did not answer within {self._patience} s") from error
         except (sqlite3.Error, OSError, ValueError) as error:
             raise LedgerUnavailable(f"the ledger cannot be used: {error}") from error
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise LedgerUnavailable("the ledger is closed")
+
+    def _commit(self) -> None:
+        """All writes that wait, in one transaction; one that is refused takes back its own part alone."""
+        jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
+        try:
+            outcomes = _together(self._open(), jobs) if jobs else []
+        except Exception as error:
+            outcomes = [error] * len(jobs)
+        for (_, answer), outcome in zip(jobs, outcomes, strict=True):
+            _settle(answer, outcome)
+
+    def _open(self) -> Tables:
+        if self._tables is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _connect(self._path, self._patience)
-        return self._connection
+            self._tables = _connect(self._path, self._patience, self._sealer)
+        return self._tables
 
 
-def _connect(path: Path, patience_s: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=patience_s)
+def _together(tables: Tables, jobs: Iterable[Job]) -> list[Any]:
+    """What each job came to, once all of it is on the disk."""
+    outcomes: list[Any] = []
+    with _transaction(tables.db):
+        for work, _ in jobs:
+            tables.db.execute("SAVEPOINT job")
+            try:
+                outcomes.append(work(tables))
+            except Exception as refusal:
+                if isinstance(refusal, sqlite3.Error) and not isinstance(refusal, sqlite3.IntegrityError):
+                    raise
+                outcomes.append(refusal)
+                tables.db.execute("ROLLBACK TO job")
+            tables.db.execute("RELEASE job")
+    return outcomes
+
+
+def _settle(answer: "Future[Any]", outcome: Any) -> None:
+    if isinstance(outcome, BaseException):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.executescript(SCHEMA)
-    except sqlite3.Error:
-        connection.close()
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
         raise
-    return connection
 
 
-def _commit(db: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> None:
-    with db:
-        db.execute(statement, values)
-
-
-def _append(db: sqlite3.Connection, decision: Decision) -> None:
-    told = decision.model_dump_json()
-    row = (decision.decision_id, decision.at.isoformat(), decision.domain, decision.ruling, told)
+def _connect(path: Path, patience_s: float, sealer: Sealer | None) -> Tables:
+    db = sqlite3.connect(path, check_same_thread=False, timeout=patience_s, isolation_level=None)
     try:
-        _commit(db, "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", row)
-    except sqlite3.IntegrityError as error:
-        kept = db.execute("SELECT decision FROM decisions WHERE id = ?", (decision.decision_id,)).fetchone()
-        if kept != (told,):
-            raise LedgerUnavailable(f"another decision is kept as {decision.decision_id}") from error
+        _use_wal(db, monotonic() + patience_s)
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA foreign_keys=ON")
+        tables = Tables(db, sealer)
+        if tables.version != VERSION:
+            with _transaction(db):
+                tables.found()
+    except BaseException:
+        db.close()
+        raise
+    return tables
 
 
-def _find(db: sqlite3.Connection, decision_id: str) -> Decision | None:
-    row = db.execute(
-        "SELECT decision, override FROM decisions LEFT JOIN overrides ON decision_id = id WHERE id = ?", (decision_id,)
-    ).fetchone()
-    if row is None:
-        return None
-    decision = Decision.model_validate_json(row[0])
-    kept = Override.model_validate_json(row[1]) if row[1] else None
-    return decision.model_copy(update={"overridden": kept})
-
-
-def _override(db: sqlite3.Connection, override: Override) -> Decision:
-    decision = _find(db, override.decision_id)
-    if decision is None:
-        raise UnknownDecision(f"there is no decision {override.decision_id}")
-    try:
-        _commit(db, "INSERT INTO overrides VALUES (?, ?)", (override.decision_id, override.model_dump_json()))
-    except sqlite3.IntegrityError as error:
-        raise OverrideRefused("this decision has been ruled on already") from error
-    return decision.model_copy(update={"overridden": override})
+def _use_wal(db: sqlite3.Connection, until: float) -> None:
+    """SQLite does not wait, as it does elsewhere, where another process changes a new file's mode in the same moment."""
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > until:
+                raise
+            sleep(0.01)

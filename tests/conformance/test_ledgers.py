@@ -5,27 +5,38 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from statistics import median
+from time import monotonic, sleep
+from typing import Any, Protocol
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from service.decisions.audit import export, verify_export
+from service.decisions.chain import Broken, Checkpoint, Event, Kind, Sealer, verify
+from service.decisions.claim import KEPT, LEASE, Answered, Begun, Claim, InFlight
+from service.decisions.entry import NOBODY
 from service.decisions.ledger import Ledger
+from service.decisions.outcome import OutcomeReport
 from service.decisions.sqlite import SqliteLedger
-from service.errors import LedgerUnavailable, OverrideRefused, UnknownDecision
+from service.errors import KeyReused, LedgerUnavailable, OverrideRefused, UnknownDecision
 from service.vocabulary.decision import Asked, Decision, Mode, ModelStory, Override, OverrideRuling, OverrideTerms
 from service.vocabulary.proposal import Action, Asker
 from service.vocabulary.verdict import Basis, Explanation, Reason, Ruling
+from tests.redis_server import RedisServer
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 
-LEDGERS: dict[str, Callable[[Path], Ledger]] = {
-    "sqlite": lambda folder: SqliteLedger(folder / "kept" / "ledger.sqlite", patience_s=30.0)
-}
+SEALER = Sealer(Ed25519PrivateKey.from_private_bytes(b"k" * 32), every=4)
+SEALED = (SEALER.public,)
+LEDGERS = ("sqlite", "redis")
+PATIENCE_S = 30.0
 
 
 def decision(id: str = "dec_1", **changed: Any) -> Decision:
@@ -52,21 +63,48 @@ def override(id: str = "dec_1", ruling: OverrideRuling = OverrideRuling.approved
     return Override(decision_id=id, ruling=ruling, reason="seen in person", supervisor=by, at=NOON)
 
 
-Opens = Callable[[], Ledger]
+def outcome(id: str = "dec_1", outcome: str = "scald") -> OutcomeReport:
+    return OutcomeReport(decision_id=id, outcome=outcome, at=NOON, reporter="the ward")
+
+
+class Opens(Protocol):
+    def __call__(self, sealer: Sealer | None = None) -> Ledger: ...
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    pytest.importorskip("redis", reason="the redis client is not installed: pip install '.[redis]'")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=LEDGERS)
 async def opens(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opens]:
     """Opens the same ledger, each time as another process would."""
     opened: list[Ledger] = []
+    server: RedisServer | None = None
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        assert server.say("FLUSHALL") == "OK"
 
-    def another() -> Ledger:
-        opened.append(LEDGERS[request.param](tmp_path))
+    def another(sealer: Sealer | None = None) -> Ledger:
+        opened.append(_redis(server, sealer) if server else _sqlite(tmp_path, sealer))
         return opened[-1]
 
     yield another
     for ledger in opened:
         await ledger.aclose()
+
+
+def _sqlite(folder: Path, sealer: Sealer | None) -> Ledger:
+    return SqliteLedger(folder / "kept" / "ledger.sqlite", PATIENCE_S, sealer)
+
+
+def _redis(server: RedisServer, sealer: Sealer | None) -> Ledger:
+    from service.decisions.redis import RedisLedger
+
+    return RedisLedger(server.url(), PATIENCE_S, sealer)
 
 
 @pytest.fixture
@@ -176,6 +214,297 @@ async def test_a_closed_ledger_says_so_and_may_be_closed_again(ledger: Ledger) -
 async def test_a_fresh_ledger_is_healthy_and_asking_leaves_no_decision_behind(ledger: Ledger) -> None:
     assert await ledger.healthy() and await ledger.healthy()
     assert await ledger.find("1") is None
+
+
+# The audit chain.
+
+
+async def chain(ledger: Ledger) -> list[Event]:
+    """All of it, in small pages."""
+    events: list[Event] = []
+    while page := await ledger.events(len(events), 3):
+        events += page
+    return events
+
+
+async def test_everything_that_happens_is_one_event_and_the_chain_is_whole(opens: Opens) -> None:
+    ledger = opens()
+    await ledger.append(decision())
+    await ledger.override(override())
+    await ledger.report(outcome())
+    await ledger.note(Kind.policy, "kettle", {"threshold": 0.3}, NOON)
+    await ledger.append(decision("dec_2"))
+    await ledger.expire(NOON + timedelta(hours=2))
+    events = await chain(ledger)
+    told = [(event.kind.value, event.subject) for event in events]
+    assert told == [
+        *[("decision", "dec_1"), ("override", "dec_1"), ("outcome", "dec_1"), ("policy", "kettle")],
+        *[("decision", "dec_2"), ("override", "dec_2")],
+    ]
+    assert verify(events) is None
+    assert Decision.model_validate_json(events[0].body) == decision()
+    assert Override.model_validate_json(events[1].body) == override()
+    assert await chain(opens()) == events
+
+
+async def test_what_is_refused_or_said_again_is_no_event(ledger: Ledger) -> None:
+    await ledger.append(decision())
+    await ledger.override(override())
+    await ledger.report(outcome())
+    before = await chain(ledger)
+    await ledger.append(decision())
+    await ledger.report(outcome())
+    refused = (
+        ledger.append(decision(ruling=Ruling.approve)),
+        *(ledger.override(override(by="john")), ledger.override(override("dec_9")), ledger.report(outcome("dec_9"))),
+    )
+    for asked in refused:
+        with pytest.raises((LedgerUnavailable, OverrideRefused, UnknownDecision)):
+            await asked
+    assert await chain(ledger) == before
+
+
+async def test_two_openings_that_write_at_once_make_one_chain(opens: Opens) -> None:
+    ledgers = [opens(SEALER), opens(SEALER)]
+    await asyncio.gather(*[ledgers[n % 2].append(decision(f"dec_{n}")) for n in range(30)])
+    events = await chain(ledgers[0])
+    assert verify(events, trusted=SEALED) is None
+    assert {event.subject for event in events if event.kind is Kind.decision} == {f"dec_{n}" for n in range(30)}
+
+
+async def test_every_so_often_the_chain_is_signed(opens: Opens) -> None:
+    ledger = opens(SEALER)
+    for n in range(7):
+        await ledger.append(decision(f"dec_{n}"))
+    events = await chain(ledger)
+    assert [event.seq for event in events if event.kind is Kind.checkpoint] == [5, 9]
+    assert verify(events, trusted=SEALED) is None
+
+
+async def test_an_export_verifies_without_the_ledger_and_counts_all_there_is(ledger: Ledger) -> None:
+    for n in range(5):
+        await ledger.append(decision(f"dec_{n}"))
+    lines: list[bytes] = []
+    sealed = await export(ledger, SEALER, NOON, lines.append)
+    assert isinstance(sealed, Checkpoint) and sealed.seq == 5
+    assert verify_export(lines, SEALED) == sealed
+    assert verify_export([*lines[:2], *lines[3:]], SEALED) == Broken(3, "event 4 stands in its place")
+
+
+async def test_what_follows_a_decision_belongs_to_its_tenant(ledger: Ledger) -> None:
+    await ledger.append(decision(), "north")
+    await ledger.append(decision("dec_2"), "south")
+    await ledger.override(override("dec_2"))
+    await ledger.report(outcome("dec_1"))
+    await ledger.note(Kind.model, "engine", {"checkpoint": "mini"}, NOON)
+    assert [event.tenant for event in await chain(ledger)] == ["north", "south", "south", "north", "house"]
+
+
+async def test_a_note_is_kept_when_it_says_something_new(opens: Opens) -> None:
+    ledger = opens()
+    for threshold in (0.3, 0.3, 0.2, 0.3):
+        await ledger.note(Kind.policy, "kettle", {"threshold": threshold}, NOON)
+    await opens().note(Kind.policy, "kettle", {"threshold": 0.3}, NOON + timedelta(days=1))
+    await ledger.note(Kind.key, "kettle", {"threshold": 0.3}, NOON)
+    await ledger.note(Kind.policy, "triage", {"threshold": 0.3}, NOON)
+    assert [(event.kind.value, event.body) for event in await chain(ledger)] == [
+        *[("policy", f'{{"threshold":{threshold}}}') for threshold in (0.3, 0.2, 0.3)],
+        *[("key", '{"threshold":0.3}'), ("policy", '{"threshold":0.3}')],
+    ]
+
+
+async def test_what_really_happened_is_kept_with_its_corrections(opens: Opens) -> None:
+    ledger = opens()
+    await ledger.append(decision("dec_1"))
+    await ledger.append(decision("dec_11"))
+    await ledger.report(outcome())
+    await ledger.report(outcome(outcome="none"))
+    await ledger.report(outcome("dec_11"))
+    assert await opens().reports("dec_1") == (outcome(), outcome(outcome="none"))
+    assert await ledger.reports("dec_2") == ()
+
+
+# Escalations that wait.
+
+
+def ends(id: str, minutes: int) -> Decision:
+    return decision(id, override=OverrideTerms(approvals_required=1, expires_at=NOON + timedelta(minutes=minutes)))
+
+
+async def waiting(ledger: Ledger, limit: int = 50, after: str = "") -> list[str]:
+    return [each.decision_id for each in await ledger.pending(limit, after)]
+
+
+async def test_the_escalations_that_wait_are_listed_the_soonest_to_end_first(opens: Opens) -> None:
+    ledger = opens()
+    for kept in (ends("c", 30), ends("b", 10), ends("a", 30), ends("d", 20), decision("approved", override=None)):
+        await ledger.append(kept)
+    assert await waiting(ledger) == ["b", "d", "a", "c"]
+    assert [await waiting(ledger, 2), await waiting(ledger, 2, "d"), await waiting(ledger, 2, "c")] == [
+        *(["b", "d"], ["a", "c"], []),
+    ]
+    await ledger.override(override("d"))
+    assert await waiting(opens()) == ["b", "a", "c"]
+    assert await waiting(ledger, 2, "d") == ["a", "c"], "a page may end with one that was ruled on since"
+    with pytest.raises(UnknownDecision):
+        await ledger.pending(2, "e")
+
+
+async def test_an_escalation_that_nobody_ruled_on_in_time_is_denied_by_nobody(opens: Opens) -> None:
+    ledger = opens()
+    for kept in (ends("a", 10), ends("b", 11), ends("c", 30), decision("approved", override=None)):
+        await ledger.append(kept)
+    late = NOON + timedelta(minutes=11)
+    denied = await ledger.expire(late)
+    assert [each.decision_id for each in denied] == ["a"], "at its last moment b may still be ruled on"
+    assert denied[0].overridden == Override(
+        decision_id="a", ruling=OverrideRuling.denied, reason="expired", supervisor=NOBODY, at=late
+    )
+    assert await opens().find("a") == denied[0]
+    assert await ledger.expire(late) == () and await waiting(ledger) == ["b", "c"]
+    with pytest.raises(OverrideRefused):
+        await ledger.override(override("a"))
+    assert [each.decision_id for each in await ledger.expire(NOON + timedelta(hours=1))] == ["b", "c"]
+    assert verify(await chain(ledger)) is None
+
+
+async def test_a_supervisor_and_the_clock_at_once_leave_one_ruling(opens: Opens) -> None:
+    ledgers = [opens(), opens()]
+    for n in range(6):
+        await ledgers[0].append(decision(f"dec_{n}"))
+    late = NOON + timedelta(hours=2)
+    answers = await asyncio.gather(
+        ledgers[0].expire(late),
+        *[ledgers[1].override(override(f"dec_{n}")) for n in range(6)],
+        ledgers[1].expire(late),
+        return_exceptions=True,
+    )
+    assert {type(answer) for answer in answers} <= {tuple, Decision, OverrideRefused}
+    assert await waiting(ledgers[0]) == []
+    events = await chain(ledgers[0])
+    assert verify(events) is None
+    assert sorted(event.subject for event in events if event.kind is Kind.override) == [f"dec_{n}" for n in range(6)]
+
+
+async def test_who_waits_is_woken_by_a_ruling_made_elsewhere_within_a_tenth_of_a_second(opens: Opens) -> None:
+    here, elsewhere = opens(), opens()
+    took = []
+    for n in range(5):
+        await here.append(decision(f"dec_{n}"))
+        task = asyncio.create_task(here.wait(f"dec_{n}", 20.0))
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        made = await elsewhere.override(override(f"dec_{n}"))
+        began = monotonic()
+        assert await task == made
+        took.append(monotonic() - began)
+    assert median(took) < 0.1
+
+
+async def test_many_may_wait_and_each_is_woken_by_its_own_ruling(opens: Opens) -> None:
+    ledger = opens()
+    for n in range(3):
+        await ledger.append(decision(f"dec_{n}"))
+    waits = [asyncio.create_task(ledger.wait(f"dec_{n % 3}", 20.0)) for n in range(30)]
+    await asyncio.sleep(0.1)
+    waits[0].cancel()
+    await ledger.override(override("dec_0"))
+    woken, _ = await asyncio.wait(waits, timeout=0.5)
+    assert woken == set(waits[::3])
+    await ledger.expire(NOON + timedelta(hours=2))
+    assert all(each.overridden and each.overridden.supervisor == NOBODY for each in await asyncio.gather(*waits[1::3]))
+
+
+async def test_there_is_no_wait_for_what_is_settled_and_an_end_to_every_wait(ledger: Ledger) -> None:
+    await ledger.append(decision())
+    await ledger.append(decision("approved", override=None))
+    async with asyncio.timeout(5.0):
+        assert await ledger.wait("approved", 60.0) == decision("approved", override=None)
+        assert await ledger.wait("dec_1", 0.1) == decision()
+        await ledger.override(override())
+        assert (await ledger.wait("dec_1", 60.0)).overridden == override()
+        with pytest.raises(UnknownDecision):
+            await ledger.wait("dec_2", 60.0)
+
+
+async def test_closing_leaves_nobody_waiting(ledger: Ledger) -> None:
+    await ledger.append(decision())
+    task = asyncio.create_task(ledger.wait("dec_1", 60.0))
+    await asyncio.sleep(0.1)
+    await ledger.aclose()
+    async with asyncio.timeout(5.0):
+        with pytest.raises(LedgerUnavailable):
+            await task
+
+
+# Requests that are sent again.
+
+CLAIM = Claim("agent", "POST /v1/evaluations", "key-1", "hash of a body")
+BODY = b'{"decision_id": "dec_1"}\xff\x00'
+
+
+async def begun(ledger: Ledger, at: datetime = NOON, claim: Claim = CLAIM) -> Begun:
+    standing = await ledger.begin(claim, at)
+    assert isinstance(standing, Begun), standing
+    return standing
+
+
+async def test_a_request_is_carried_out_once_and_answered_the_same_ever_after(opens: Opens) -> None:
+    ledger = opens()
+    first = await begun(ledger)
+    assert await opens().begin(CLAIM, NOON + timedelta(seconds=59)) == InFlight(NOON)
+    await ledger.finish(first, 200, BODY)
+    await ledger.aclose()
+    again = opens()
+    assert await again.begin(CLAIM, NOON + timedelta(hours=23, minutes=59)) == Answered(200, BODY)
+    await again.abandon(first)
+    assert await again.begin(CLAIM, NOON + timedelta(hours=1)) == Answered(200, BODY)
+
+
+async def test_the_same_key_with_another_body_is_a_mismatch_in_flight_or_answered(ledger: Ledger) -> None:
+    first = await begun(ledger)
+    with pytest.raises(KeyReused):
+        await ledger.begin(replace(CLAIM, body_hash="another"), NOON)
+    await ledger.finish(first, 200, BODY)
+    with pytest.raises(KeyReused):
+        await ledger.begin(replace(CLAIM, body_hash="another"), NOON)
+
+
+@pytest.mark.parametrize("changed", [{"caller": "another"}, {"route": "POST /v1/other"}, {"key": "key-2"}])
+async def test_another_caller_route_or_key_is_another_claim(ledger: Ledger, changed: dict[str, str]) -> None:
+    await begun(ledger)
+    await begun(ledger, claim=replace(CLAIM, **changed, body_hash="another"))
+
+
+async def test_an_abandoned_claim_is_free_at_once(ledger: Ledger) -> None:
+    await ledger.abandon(await begun(ledger))
+    await ledger.finish(await begun(ledger, claim=replace(CLAIM, body_hash="another")), 200, BODY)
+
+
+async def test_a_claim_whose_process_died_is_free_after_its_lease_and_the_dead_cannot_answer_it(opens: Opens) -> None:
+    dead, alive = opens(), opens()
+    first = await begun(dead)
+    second = await begun(alive, NOON + LEASE)
+    assert second.turn > first.turn
+    with pytest.raises(LedgerUnavailable, match="took it over"):
+        await dead.finish(first, 200, b"too late")
+    await dead.abandon(first)
+    await alive.finish(second, 201, BODY)
+    with pytest.raises(LedgerUnavailable):
+        await dead.finish(first, 200, b"too late")
+    assert await dead.begin(CLAIM, NOON + LEASE) == Answered(201, BODY)
+
+
+async def test_a_claim_is_over_after_a_day(ledger: Ledger) -> None:
+    await ledger.finish(await begun(ledger), 200, BODY)
+    await begun(ledger, NOON + KEPT, replace(CLAIM, body_hash="another"))
+    assert await ledger.begin(replace(CLAIM, body_hash="another"), NOON + KEPT) == InFlight(NOON + KEPT)
+
+
+async def test_of_many_requests_at_once_one_is_carried_out(opens: Opens) -> None:
+    ledgers = [opens(), opens()]
+    standings = await asyncio.gather(*[ledgers[n % 2].begin(CLAIM, NOON) for n in range(12)])
+    assert sorted(type(standing).__name__ for standing in standings) == ["Begun", *["InFlight"] * 11]
 
 
 # What only a file can suffer.
@@ -301,4 +630,90 @@ async def test_a_row_that_cannot_be_read_is_an_unavailable_ledger_and_not_a_cras
     vandal.close()
     with pytest.raises(LedgerUnavailable):
         await ledger.find("dec_1")
+    await ledger.aclose()
+
+
+async def test_what_was_kept_before_there_was_a_chain_is_adopted_into_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    await an_old_ledger(path)
+    ledgers = [SqliteLedger(path, PATIENCE_S), SqliteLedger(path, PATIENCE_S)]
+    found = await asyncio.gather(*[ledger.find("dec_1") for ledger in ledgers])
+    assert found == [decision(overridden=override())] * 2
+    events = await chain(ledgers[1])
+    assert [(event.kind.value, event.subject) for event in events] == [
+        *[("adopted_decision", "dec_1"), ("adopted_override", "dec_1"), ("adopted_decision", "dec_2")],
+        ("adopted_decision", "dec_3"),
+    ]
+    assert await waiting(ledgers[0]) == ["dec_2"]
+    await ledgers[0].append(decision("dec_2"))
+    await ledgers[0].override(override("dec_2"))
+    assert verify(await chain(ledgers[1])) is None and len(await chain(ledgers[1])) == 5
+    for ledger in ledgers:
+        await ledger.aclose()
+
+
+async def an_old_ledger(path: Path) -> None:
+    """As the first release wrote it."""
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript("""
+            CREATE TABLE IF NOT EXISTS decisions (
+                id TEXT PRIMARY KEY, at TEXT NOT NULL, domain TEXT NOT NULL, ruling TEXT NOT NULL, decision TEXT NOT NULL
+            ) STRICT;
+            CREATE TABLE IF NOT EXISTS overrides (
+                decision_id TEXT PRIMARY KEY REFERENCES decisions (id), override TEXT NOT NULL
+            ) STRICT;
+            CREATE TABLE IF NOT EXISTS pulse (id INTEGER PRIMARY KEY CHECK (id = 1), beats INTEGER NOT NULL) STRICT;
+            INSERT OR IGNORE INTO pulse VALUES (1, 7);
+        """)
+        for kept in (decision(), decision("dec_2"), decision("dec_3", override=None)):
+            row = (kept.decision_id, kept.at.isoformat(), kept.domain, kept.ruling, kept.model_dump_json())
+            db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO overrides VALUES (?, ?)", ("dec_1", override().model_dump_json()))
+    db.close()
+
+
+async def test_a_ledger_of_a_later_release_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 3")
+    db.close()
+    await refuses(SqliteLedger(path))
+
+
+async def test_writes_that_wait_are_committed_together_and_one_refused_spoils_no_other(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", PATIENCE_S)
+    await ledger.append(decision())
+    commits: list[str] = []
+    await ledger._do(lambda db: db.set_trace_callback(commits.append))
+    busy = asyncio.create_task(ledger._do(lambda _: sleep(0.3)))
+    await asyncio.sleep(0.05)
+    tried = [ledger.append(decision(f"dec_{n}")) for n in range(40)]
+    answers = await asyncio.gather(*tried, ledger.override(override("dec_99")), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [*[type(None)] * 40, UnknownDecision]
+    await busy
+    assert commits.count("COMMIT") == 1
+    assert verify(await chain(ledger)) is None and len(await chain(ledger)) == 40
+    await ledger.aclose()
+
+
+async def test_a_process_killed_while_it_writes_has_kept_all_that_it_said_it_had(tmp_path: Path) -> None:
+    script = """
+async def one(ledger, n):
+    await ledger.append(decision(f"dec_{n}"))
+    print(f"dec_{n}", flush=True)
+    if n == 150:
+        os.kill(os.getpid(), signal.SIGKILL)
+async def main():
+    ledger = SqliteLedger(Path(sys.argv[1]), 30.0)
+    for start in range(0, 400, 20):
+        await asyncio.gather(*[one(ledger, n) for n in range(start, start + 20)])
+asyncio.run(main())
+"""
+    died = run_beside(script, str(tmp_path / "ledger.sqlite"))
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    said = died.stdout.split()
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", PATIENCE_S)
+    assert len(said) > 140 and None not in [await ledger.find(id) for id in said]
+    assert verify(await chain(ledger)) is None
     await ledger.aclose()
