@@ -1,6 +1,6 @@
 """Premortem, online: one proposal in, one verdict out.
 
-__main__           the command `premortem`: serve, demo, keys, audit
+__main__           the command `premortem`: serve, demo, keys, audit, permit
 demo, server       the worked cases told to a person; the socket
 app                builds the adapters, wires the rooms
 settings           everything an operator may set

@@ -14,11 +14,14 @@ from service.anchors.bank import AnchorBankUnavailable
 from service.api.callers import BadKeys, Keys, Role
 from service.app import open_ledger, signing_keys, system_chance
 from service.decisions.audit import export, verify_file
+from service.decisions.canonical import NotCanonical, read
 from service.decisions.chain import Broken, Checkpoint, Sealer
-from service.decisions.signing import BadSigningKeys
+from service.decisions.permit import Expected, PermitRefused, bind, verify
+from service.decisions.signing import BadSigningKeys, PublicKeys
 from service.errors import LedgerUnavailable
 from service.server import NotStarted, serve
 from service.settings import Settings
+from service.vocabulary.proposal import Action
 from service.world.checkpoint import BadCheckpoint
 
 
@@ -45,6 +48,18 @@ def main() -> None:
     )
     verifying.add_argument("--since", type=Path, help="an export made before, which this one must contain")
     verifying.set_defaults(run=_verify)
+    permits = commands.add_parser("permit", help="check a permit, or make a new signing key")
+    permit = permits.add_subparsers(required=True, metavar="COMMAND")
+    check = permit.add_parser("verify", help="everything that an executor checks, but single use")
+    check.add_argument("token")
+    for name in ("action", "state"):
+        check.add_argument(f"--{name}", type=Path, required=True, help=f"a file: the {name} as JSON")
+    for name in ("domain", "agent"):
+        check.add_argument(f"--{name}", required=True)
+    check.add_argument("--jwks", type=Path, help="a file: /.well-known/jwks.json as it was; without it, the keys here")
+    check.set_defaults(run=_check)
+    rotate = permit.add_parser("rotate", help="a new key signs from now on, in running services too")
+    rotate.set_defaults(run=_rotate)
     arguments = parser.parse_args()
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -88,7 +103,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 async def _exported(settings: Settings, write: Callable[[bytes], object]) -> Checkpoint | Broken:
-    ring = signing_keys(settings)
+    ring = signing_keys(settings, system_chance().now())
     ledger = open_ledger(settings, ring)
     try:
         return await export(ledger, Sealer(ring.newest().private), system_chance().now(), write)
@@ -105,6 +120,26 @@ def _told(ended: Checkpoint | Broken) -> int:
         print(f"broken at event {ended.seq}: {ended.why}", file=sys.stderr)
         return 1
     print(f"{ended.seq} events, sealed {ended.at.isoformat()} with key {ended.key}", file=sys.stderr)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    settings, now = Settings(), system_chance().now()
+    try:
+        jwks = arguments.jwks and PublicKeys.model_validate_json(arguments.jwks.read_bytes())
+        action = Action.model_validate(read(arguments.action.read_bytes()))
+        bound = bind(arguments.agent, action, read(arguments.state.read_bytes()))
+        due = Expected(settings.permit_issuer, settings.permit_audience, arguments.domain, bound)
+        claims = verify(arguments.token, jwks or signing_keys(settings, system_chance().now()).published(now), due, now)
+    except (NotCanonical, PermitRefused, ValidationError) as error:
+        print(f"refused: {error}")
+        return 1
+    print(claims.model_dump_json(indent=2))
+    return 0
+
+
+def _rotate(_: argparse.Namespace) -> int:
+    print(signing_keys(Settings(), system_chance().now()).rotate(system_chance().now()).public.kid)
     return 0
 
 

@@ -16,11 +16,12 @@ from pydantic import TypeAdapter
 from service.admission import Admission
 from service.anchors.bank import AnchorBank
 from service.anchors.history import index_history
-from service.api import callers, decisions, domains, errors, evaluations, health
+from service.api import callers, decisions, domains, errors, evaluations, health, permits
 from service.api.limits import BodyLimits
 from service.api.once import Once
 from service.decisions.chain import Kind, Sealer
 from service.decisions.ledger import Ledger
+from service.decisions.permit import Issuer
 from service.decisions.signing import KeyRing
 from service.decisions.sqlite import SqliteLedger
 from service.domains import catalog, examples, reference
@@ -71,17 +72,17 @@ async def furnish(settings: Settings) -> House:
     bank = await _bank(settings)
     stand_in = CasesWorldModel(bank)
     world = await _world(settings, local, served) or stand_in
-    rooms = Rooms(world, stand_in, bank, open_ledger(settings, signing_keys(settings)))
+    rooms = Rooms(world, stand_in, bank, open_ledger(settings, signing_keys(settings, system_chance().now())))
     manifest = local.manifest if local else served[0] if served else None
     told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
     model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
     return House(rooms, manifest.domains if manifest else {}, model)
 
 
-def signing_keys(settings: Settings) -> KeyRing:
-    """Made at first start. Raises `BadSigningKeys`."""
-    ring = KeyRing(settings.data / "signing")
-    ring.open(system_chance().now())
+def signing_keys(settings: Settings, now: datetime) -> KeyRing:
+    """Those of permits and of the audit chain's checkpoints; the first is made at first start. Raises `BadSigningKeys`."""
+    ring = KeyRing(settings.data / "signing-keys")
+    ring.open(now)
     return ring
 
 
@@ -156,6 +157,8 @@ def create_app(
     door = callers.Doorkeeper(
         first_keys(callers.Keys(settings.data / "keys.json"), say) if settings.authentication else None
     )
+    issuer = Issuer(settings.permit_issuer, settings.permit_audience)
+    desk = permits.PermitDesk(issuer, signing_keys(settings, chance.now()), chance.now)
     guardrail = Guardrail(
         fields,
         house.rooms,
@@ -181,8 +184,9 @@ def create_app(
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
     errors.install(app)
     once = Once(house.rooms.ledger, chance.now)
-    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases)))
-    app.include_router(decisions.router(house.rooms.ledger, fields, door, once, chance.now))
+    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases), desk))
+    app.include_router(decisions.router(house.rooms.ledger, fields, door, once, chance.now, desk))
+    app.include_router(permits.router(desk))
     app.include_router(domains.router(fields, cases))
     app.include_router(health.router(house.rooms))
     errors.describe(app)

@@ -12,6 +12,7 @@ PremortemError
 ├── KeyReused               422  an Idempotency-Key with another body
 ├── CallerGone              499  nobody reads it
 ├── Overloaded              503  Retry-After
+├── SigningUnavailable      503  the decision is kept; its permit cannot be signed
 └── LedgerUnavailable       503  an unrecorded approval is no approval
 """
 
@@ -81,6 +82,10 @@ class CallerGone(PremortemError):
 
 class Overloaded(PremortemError):
     status, title = 503, "Overloaded"
+
+
+class SigningUnavailable(PremortemError):
+    status, title = 503, "Signing unavailable"
 
 
 class LedgerUnavailable(PremortemError):

@@ -61,6 +61,7 @@ def write_decision(
             state=proposal.state.model_dump(mode="json", exclude_unset=True),
             action=proposal.action,
             asker=proposal.asker,
+            bound=proposal.bound,
         ),
         timing_ms={name: round(seconds * 1000, 1) for name, seconds in stamp.timing_s.items()},
         futures=None if futures is None else tuple(_future(rollout, lens) for rollout in futures),

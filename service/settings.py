@@ -44,6 +44,8 @@ class Settings(BaseSettings):
         default=3_000, ge=0, le=100_000, description="Reference trajectories a domain to index at first start"
     )
     authentication: bool = True
+    permit_issuer: str = Field(default="premortem", min_length=1, description="Whom executors trust: best a URL")
+    permit_audience: str = Field(default="executor", min_length=1, description="The executors that permits are for")
     disabled_domains: frozenset[str] = frozenset()
     max_body_bytes: int = Field(default=256 * 1024, ge=1_024)
     max_depth: int = Field(default=32, ge=4, le=200)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.api.callers import Caller, Doorkeeper, Role
 from service.api.errors import problems
 from service.api.once import IdempotencyKey, Once
+from service.api.permits import PermitDesk
 from service.api.schemas import OutcomeRequest, OverrideRequest
 from service.decisions.ledger import Ledger
 from service.decisions.outcome import OutcomeReport
@@ -20,7 +21,12 @@ MOST_WAIT_S = 60.0
 
 
 def router(
-    ledger: Ledger, domains: Mapping[str, Domain], door: Doorkeeper, once: Once, now: Callable[[], datetime]
+    ledger: Ledger,
+    domains: Mapping[str, Domain],
+    door: Doorkeeper,
+    once: Once,
+    now: Callable[[], datetime],
+    desk: PermitDesk,
 ) -> APIRouter:
     routes = APIRouter(prefix="/v1/decisions", tags=["decisions"])
     readers = door.opens_to(Role.agent, Role.supervisor)
@@ -30,16 +36,21 @@ def router(
         """Escalations that wait for a person, the soonest to end first; `after` is the last one already seen."""
         return await ledger.pending(limit, after)
 
-    @routes.get("/{decision_id}", responses=problems(401, 404, 503), dependencies=[readers])
-    async def read(decision_id: str) -> Decision:
-        """The decision as it was answered, and its override if there is one."""
-        return await _find(ledger, decision_id)
+    @routes.get("/{decision_id}", responses=problems(401, 404, 503))
+    async def read(decision_id: str, caller: Annotated[Caller, readers]) -> Decision:
+        """The decision as it was answered, its override if there is one, and its permit while it lasts."""
+        return desk.with_permit(await _find(ledger, decision_id), caller)
 
-    @routes.get("/{decision_id}/wait", responses=problems(401, 404, 422, 503), dependencies=[readers])
-    async def wait(decision_id: str, timeout_s: Annotated[float, Query(gt=0, le=MOST_WAIT_S)] = 30.0) -> Decision:
+    @routes.get("/{decision_id}/wait", responses=problems(401, 404, 422, 503))
+    async def wait(
+        decision_id: str,
+        caller: Annotated[Caller, readers],
+        timeout_s: Annotated[float, Query(gt=0, le=MOST_WAIT_S)] = 30.0,
+    ) -> Decision:
         """Answers as soon as a person has ruled, or when time is up."""
         decision = await _find(ledger, decision_id)
-        return await ledger.wait(decision_id, timeout_s) if decision.override else decision
+        awaited = await ledger.wait(decision_id, timeout_s) if decision.override else decision
+        return desk.with_permit(awaited, caller)
 
     @routes.post(
         "/{decision_id}/override", responses=problems(401, 403, 404, 409, 413, 415, 422, 503), response_model=Decision
@@ -58,7 +69,7 @@ def router(
             ruling = Override(
                 decision_id=decision_id, ruling=body.ruling, reason=body.reason, supervisor=caller.name, at=at
             )
-            return (await ledger.override(ruling)).model_dump_json().encode()
+            return desk.with_permit(await ledger.override(ruling), caller).model_dump_json().encode()
 
         return await once.answer(request, caller.name, idempotency_key, ruled)
 

@@ -11,7 +11,10 @@ from pydantic import ValidationError
 from service.api.callers import Caller, Doorkeeper, Role
 from service.api.errors import pointer, problems
 from service.api.once import IdempotencyKey, Once
+from service.api.permits import PermitDesk
 from service.api.schemas import EvaluationRequest
+from service.decisions.canonical import NotCanonical
+from service.decisions.permit import bind
 from service.errors import BadProposal, CallerGone, FieldError, UnknownDomain
 from service.guardrail import Guardrail
 from service.vocabulary.decision import Decision
@@ -20,7 +23,12 @@ from service.vocabulary.proposal import Proposal
 
 
 def router(
-    guardrail: Guardrail, domains: Mapping[str, Domain], door: Doorkeeper, once: Once, examples: dict[str, Example]
+    guardrail: Guardrail,
+    domains: Mapping[str, Domain],
+    door: Doorkeeper,
+    once: Once,
+    examples: dict[str, Example],
+    desk: PermitDesk,
 ) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["evaluations"])
 
@@ -37,19 +45,19 @@ def router(
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         """Approve or escalate, with the evidence. An escalation is an answer (200), not an error."""
-        proposal = read_proposal(domains, body)
+        proposal = read_proposal(domains, body, caller.name)
 
         async def decided() -> bytes:
             decision = await _unless_gone(request, guardrail.evaluate(proposal, body.options))
-            return decision.model_dump_json().encode()
+            return desk.with_permit(decision, caller).model_dump_json().encode()
 
         return await once.answer(request, caller.name, idempotency_key, decided)
 
     return routes
 
 
-def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest) -> Proposal:
-    """Raises `UnknownDomain`, or `BadProposal` naming the fields of the state."""
+def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest, agent: str) -> Proposal:
+    """Raises `UnknownDomain`, or `BadProposal` naming the fields."""
     domain = domains.get(body.domain)
     if domain is None:
         raise UnknownDomain(f"there is no domain {body.domain!r}; there are {', '.join(domains)}")
@@ -58,7 +66,12 @@ def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest) -> Pro
     except ValidationError as error:
         found = [FieldError(pointer(("state", *each["loc"])), each["msg"]) for each in error.errors()]
         raise BadProposal(f"the state is not a {domain.name} state", found) from error
-    return Proposal(domain=domain.name, state=state, action=body.action, asker=body.context)
+    try:
+        bound = bind(agent, body.action, body.state)
+    except NotCanonical as error:
+        found = [FieldError(pointer(error.path), str(error))]
+        raise BadProposal("not every reader would read the same", found) from error
+    return Proposal(domain=domain.name, state=state, action=body.action, asker=body.context, bound=bound)
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Decision]) -> Decision:

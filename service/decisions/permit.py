@@ -19,7 +19,7 @@ from service.decisions.canonical import NotCanonical, base64url, canonical, fing
 from service.decisions.signing import PublicKey, PublicKeys, SigningKey
 from service.vocabulary.decision import Decision, OverrideRuling
 from service.vocabulary.frozen import Frozen
-from service.vocabulary.proposal import Action
+from service.vocabulary.proposal import Action, Bound
 from service.vocabulary.verdict import Ruling
 
 TYPE = "premortem-permit+jwt"
@@ -62,14 +62,6 @@ class PermitRefused(Exception):
     def __init__(self, flaw: Flaw) -> None:
         super().__init__(flaw)
         self.flaw = flaw
-
-
-class Bound(Frozen):
-    """What a permit is tied to: who asked, by its key, and the hashes of the action and the state that it sent."""
-
-    agent: str = Field(min_length=1)
-    act: str = Field(min_length=1)
-    state: str = Field(min_length=1)
 
 
 def bind(agent: str, action: Action, state: JsonValue) -> Bound:

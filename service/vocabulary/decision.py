@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from service.vocabulary.frozen import Frozen
-from service.vocabulary.proposal import Action, Asker
+from service.vocabulary.proposal import Action, Asker, Bound
 from service.vocabulary.verdict import Basis, Explanation, Reason, Ruling
 
 
@@ -24,6 +24,7 @@ class Asked(Frozen):
     state: dict[str, Any]
     action: Action
     asker: Asker
+    bound: Bound | None = None
 
 
 class Risk(Frozen):
@@ -104,7 +105,7 @@ class Override(Frozen):
 
 
 class Decision(Frozen):
-    """A recorded verdict. `override` is what it would take, `overridden` what was then ruled; `permit` is not issued yet."""
+    """A recorded verdict. `override` is what it would take, `overridden` what was then ruled; `permit` is never kept."""
 
     decision_id: str
     at: datetime

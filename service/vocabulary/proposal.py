@@ -26,10 +26,19 @@ class Asker(Frozen):
     correlation_id: str = Field(default="", max_length=128)
 
 
+class Bound(Frozen):
+    """What a permit is tied to: who asked, by its key, and the hashes of the action and the state that it sent."""
+
+    agent: str = Field(min_length=1)
+    act: str = Field(min_length=1)
+    state: str = Field(min_length=1)
+
+
 class Proposal(Frozen):
-    """An action on trial. `state` is an instance of the domain's own state type."""
+    """An action on trial. `state` is an instance of the domain's own state type; `bound` is None where nobody sent it."""
 
     domain: str
     state: Any
     action: Action
     asker: Asker = Asker()
+    bound: Bound | None = None

@@ -62,7 +62,7 @@ def test_it_shows_a_request_that_is_taken_as_it_stands(readme: str) -> None:
     proposals = [told for told in requests(readme) if {"domain", "state", "action"} <= set(told)]
     assert proposals, "a newcomer needs a request to copy"
     for told in proposals:
-        read_proposal(catalog(), EvaluationRequest.model_validate(told))
+        read_proposal(catalog(), EvaluationRequest.model_validate(told), "an agent")
 
 
 def test_it_shows_an_answer_whose_fields_the_service_really_gives(readme: str) -> None:

@@ -327,7 +327,7 @@ async def test_a_supervisors_ruling_is_kept_beside_the_decision(gloomy: Premises
         "supervisor": "first-supervisor",
         "at": NOON.isoformat().replace("+00:00", "Z"),
     }
-    assert overridden | {"overridden": None} == decided
+    assert overridden | {"overridden": None, "permit": None} == decided
     assert (await gloomy.read(decided["decision_id"])).json() == overridden
 
 
