@@ -58,7 +58,8 @@ async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
 
 def _bound(settings: Settings) -> socket.socket:
     """Taken before anything is furnished, which may take minutes; nobody can connect until uvicorn listens."""
-    bound = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # unnamed, asyncio leaves Nagle's delay on
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host, settings.port))

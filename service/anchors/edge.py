@@ -52,18 +52,26 @@ class EdgeAnchorBank:
         self._shard = _open(directory, encoder.size)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="anchors")
         self._writing = asyncio.Lock()
+        self._asked: dict[tuple[str, AnchorKey, int, float, int], asyncio.Task[tuple[Match, ...]]] = {}
         self._closed = False
 
     async def add(self, anchors: Sequence[Anchor]) -> None:
         async with self._writing:
             for start in range(0, len(anchors), CHUNK):
                 await self._run(partial(self._write, anchors[start : start + CHUNK]))
+                self._asked.clear()  # a search that began before this must not answer one that begins after it
             await self._run(self._shard.flush)
 
     async def nearest(
         self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
     ) -> tuple[Match, ...]:
-        return await self._run(partial(self._search, domain, key, limit, floor, turns))
+        """Futures that have come to the same state ask the same at the same time: they share one search."""
+        asked = (domain, key, limit, floor, turns)
+        search = self._asked.get(asked)
+        if search is None:
+            search = self._asked[asked] = asyncio.create_task(self._run(partial(self._search, *asked)))
+            search.add_done_callback(partial(self._answered, asked))
+        return await asyncio.shield(search)
 
     async def count(self, domain: str) -> int:
         return await self._run(partial(self._shard.count, CountRequest(filter=Filter(must=[_equal("domain", domain)]))))
@@ -89,6 +97,12 @@ class EdgeAnchorBank:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Exception as error:
             raise AnchorBankUnavailable(f"the anchors in {self._directory}: {error}") from error
+
+    def _answered(self, asked: tuple[str, AnchorKey, int, float, int], search: asyncio.Task[tuple[Match, ...]]) -> None:
+        if self._asked.get(asked) is search:
+            del self._asked[asked]
+        if not search.cancelled():
+            search.exception()  # whoever asked may have gone
 
     def _write(self, anchors: Sequence[Anchor]) -> None:
         vectors = self._encoder.encode([anchor.key.text for anchor in anchors])
