@@ -216,7 +216,7 @@ class Guardrail:
                 case.seeds[len(before) : len(before) + count],
                 until,
                 case.policy.horizon,
-                partial(_settled, case, before),
+                partial(_settled, case, before) if case.options.settle else None,
                 case.options.include_rollouts,
             )
             played = played.plus(more)
@@ -307,7 +307,7 @@ class Guardrail:
 
 
 def _settled(case: Case, before: Sequence[Rollout], current: Sequence[Rollout]) -> bool:
-    return case.options.settle and settled([*before, *current], case.policy, case.lens)
+    return settled([*before, *current], case.policy, case.lens)
 
 
 def _silent(played: Simulation, lens: Lens) -> bool:

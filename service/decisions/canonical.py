@@ -8,6 +8,7 @@ import json
 from base64 import urlsafe_b64encode
 from decimal import Decimal
 from hashlib import sha256
+from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -61,8 +62,10 @@ def base64url(data: bytes) -> str:
 
 
 def _written(value: object) -> str:
-    if value is None or isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if isinstance(value, int | float):
         return _number(value)
     if isinstance(value, list):

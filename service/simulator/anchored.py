@@ -73,7 +73,7 @@ class AnchoredSimulator:
         seeds: Sequence[int],
         deadline: Deadline,
         horizon: int | None = None,
-        settled: Settled = lambda _: False,
+        settled: Settled | None = None,
         prose: bool = False,
     ) -> Simulation:
         """Futures run as independent tasks, without a barrier between steps. Raises `PromptTooLong`; all else is in the result."""
@@ -107,7 +107,7 @@ class _Run:
     """The futures of one call, and what they learn together."""
 
     def __init__(
-        self, simulator: AnchoredSimulator, opening: Opening, horizon: int, prose: bool, settled: Settled
+        self, simulator: AnchoredSimulator, opening: Opening, horizon: int, prose: bool, settled: Settled | None
     ) -> None:
         self._world, self._bank, self._opening, self._horizon = simulator.world, simulator.bank, opening, horizon
         self._prose, self._settled, self._patience_s = prose, settled, simulator.patience_s
@@ -125,8 +125,7 @@ class _Run:
         except WorldModelUnavailable as error:
             future.ending, future.fault = Ending.fault, "world model unavailable"
             self.world_failed = str(error)
-        if self._settled([f.rollout(Ending.deadline) for f in self.futures]):
-            self.decided.set()
+        self._decide()
 
     async def _step(self, future: Future) -> None:
         domain, turn = self._opening.domain, len(future.steps)
@@ -173,7 +172,10 @@ class _Run:
             except (AnchorBankUnavailable, TimeoutError):
                 self.anchors_failed = True
         future.turns.append(Turn(forecast, action, grounding))
-        if self._settled([f.rollout(Ending.deadline) for f in self.futures]):
+        self._decide()
+
+    def _decide(self) -> None:
+        if self._settled and self._settled([f.rollout(Ending.deadline) for f in self.futures]):
             self.decided.set()
 
     def _detail(self, turn: int) -> Detail:

@@ -177,9 +177,11 @@ def _mean(rows: Sequence[Row], usual: Row | None, step: int, lens: Lens) -> Row 
 
 def _weighed(rows: Sequence[tuple[Row, float]]) -> Row:
     total = sum(weight for _, weight in rows)
-    names = {name for row, _ in rows for name in row.odds}
-    odds = {name: sum(row.odds.get(name, 0.0) * weight for row, weight in rows) / total for name in names}
-    return Row(odds, sum(row.going * weight for row, weight in rows) / total)
+    odds: dict[str, float] = {}
+    for row, weight in rows:
+        for name, p in row.odds.items():
+            odds[name] = odds.get(name, 0.0) + p * weight
+    return Row({name: p / total for name, p in odds.items()}, sum(row.going * weight for row, weight in rows) / total)
 
 
 def _row(rollout: Rollout, step: int, lens: Lens, waiting: bool) -> Row | None:
