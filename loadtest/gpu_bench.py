@@ -308,7 +308,7 @@ async def service(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def put(client: httpx.AsyncClient, proposal: Proposal, options: Told) -> Answer:
-    body = proposal.model_dump(mode="json", exclude={"asker"})
+    body = proposal.model_dump(mode="json", include={"domain", "state", "action"})
     started = time.perf_counter()
     answer = await client.post("/v1/evaluations", json=body | {"options": options})
     took = (time.perf_counter() - started) * 1000

@@ -1,8 +1,9 @@
 """One suite over every anchor bank."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from qdrant_client import AsyncQdrantClient
 
 from service.anchors.bank import AnchorBank, AnchorBankUnavailable
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
+from service.anchors.encoder import Encoder, Vectors
 from service.anchors.qdrant import QdrantAnchorBank
 from service.vocabulary.anchor import AnchorKey
 from tests.toy_domain import anchor
@@ -135,6 +136,57 @@ async def test_edge_leaves_the_event_loop_free_while_it_writes(tmp_path: Path, e
         await asyncio.sleep(0.001)
         ticks += 1
     assert ticks > 10
+    await bank.aclose()
+
+
+class Gated:
+    """An encoder that notes every text, and keeps one waiting until the gate opens."""
+
+    size = Encoder.size
+
+    def __init__(self, encoder: Encoder, kept: str) -> None:
+        self._encoder, self._kept = encoder, kept
+        self.encoded: list[str] = []
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        self.encoded += texts
+        if [*texts] == [self._kept]:
+            self.begun.set()
+            self.gate.wait(5)
+        return self._encoder.encode(texts)
+
+
+async def test_edge_searches_once_for_all_who_ask_the_same_at_once_though_one_leaves(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    gated = Gated(encoder, TEXTS[0])
+    bank = EdgeAnchorBank(tmp_path, gated)
+    key = AnchorKey("kitchen", 0, TEXTS[0])
+    asking = [asyncio.create_task(bank.nearest("kettle", key, 5, floor=-1.0)) for _ in range(5)]
+    await asyncio.to_thread(gated.begun.wait, 5)
+    asking[0].cancel()
+    gated.gate.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError) and answers[1:] == [()] * 4
+    assert gated.encoded == [TEXTS[0]]
+    await bank.aclose()
+
+
+async def test_edge_never_answers_by_a_search_older_than_what_was_put_in(tmp_path: Path, encoder: Encoder) -> None:
+    """`TEXTS[0]` is also what is put in: encoded with another, it is not kept waiting."""
+    gated = Gated(encoder, TEXTS[0])
+    bank = EdgeAnchorBank(tmp_path, gated)
+    key = AnchorKey("kitchen", 0, TEXTS[0])
+    older = asyncio.create_task(bank.nearest("kettle", key, 5))
+    await asyncio.to_thread(gated.begun.wait, 5)
+    await bank.add([anchor("a0", TEXTS[0]), anchor("a1", TEXTS[1])])
+    newer = asyncio.create_task(bank.nearest("kettle", key, 5))
+    await asyncio.sleep(0)
+    gated.gate.set()
+    assert [match.anchor.id for match in await newer] == ["a0"]
+    await older
+    assert gated.encoded.count(TEXTS[0]) == 3
     await bank.aclose()
 
 

@@ -14,6 +14,7 @@ import pytest
 from service.__main__ import main
 from service.api.callers import Keys
 from service.server import NotStarted, running
+from service.server import _bound as bound
 from service.settings import Settings
 from service.world.checkpoint import BadCheckpoint
 
@@ -68,6 +69,12 @@ def test_serve_with_limits_that_contradict_each_other_says_so(refused: Told) -> 
 
 def test_serve_without_authentication_beyond_the_loopback_is_refused(refused: Told) -> None:
     assert "loopback" in refused("serve", authentication=False, host="0.0.0.0")
+
+
+def test_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle's delay off only for sockets that name their protocol; with it on an answer takes 40 ms longer."""
+    with bound(Settings(port=0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_serve_on_a_port_that_is_taken_says_so_before_it_furnishes_anything(refused: Told, tmp_path: Path) -> None:
