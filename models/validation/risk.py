@@ -95,7 +95,9 @@ def thresholds(trials: list[Trial], scored: Scored, domain: Domain, story: Domai
 def digest(drawn: list[Drawn]) -> str:
     """Of the proposals and what followed, so that two reports can be known to be of the same cases."""
     lines = [
-        json.dumps([each.number, each.proposal.model_dump(mode="json"), each.happened], sort_keys=True)
+        json.dumps(
+            [each.number, each.proposal.model_dump(mode="json", exclude={"bound"}), each.happened], sort_keys=True
+        )
         for each in drawn
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
