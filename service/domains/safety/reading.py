@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from service.domains.safety.policy import CRANE_WIND_MPH
 from service.domains.safety.state import Equipment, SafetyState
@@ -123,11 +124,21 @@ def lacks(text: str, thing: str) -> bool:
     return any(lack.search(clause) for clause in clauses(text))
 
 
+REMEMBERED = 256
+
+
 def kind_of_work(state: SafetyState, action: Action) -> str:
     """The kind of work at hand, by the action first, then by the task."""
-    for text in (f"{action.kind} {action.text}", f"{state.task_description} {state.work_started}", machines(state)):
+    told = (f"{action.kind} {action.text}", f"{state.task_description} {state.work_started}", machines(state))
+    return _kind_of_work(action.kind, told)
+
+
+@lru_cache(REMEMBERED)
+def _kind_of_work(kind: str, texts: tuple[str, ...]) -> str:
+    """A step asks this many times over of the same words."""
+    for text in texts:
         for name, pattern in WORK:
-            if action.kind == name or pattern.search(text):
+            if kind == name or pattern.search(text):
                 return name
     return "general"
 
