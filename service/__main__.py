@@ -130,7 +130,7 @@ def _check(arguments: argparse.Namespace) -> int:
         action = Action.model_validate(read(arguments.action.read_bytes()))
         bound = bind(arguments.agent, action, read(arguments.state.read_bytes()))
         due = Expected(settings.permit_issuer, settings.permit_audience, arguments.domain, bound)
-        claims = verify(arguments.token, jwks or signing_keys(settings, system_chance().now()).published(now), due, now)
+        claims = verify(arguments.token, jwks or signing_keys(settings, now).published(now), due, now)
     except (NotCanonical, PermitRefused, ValidationError) as error:
         print(f"refused: {error}")
         return 1

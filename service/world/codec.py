@@ -16,13 +16,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, get_origin
 
 from pydantic import ValidationError
-from tokenizers import Tokenizer
 
 from service.vocabulary.anchor import Match
 from service.vocabulary.domain import Domain, Fact
 from service.vocabulary.forecast import Changes, Forecast
 from service.vocabulary.proposal import Action
 from service.world.model import PRECEDENTS, BadForecast, Grounding, Opening, PromptTooLong, Turn
+from service.world.tokens import PlainText
 
 VERSION = 1
 PROMPT_LIMIT = 900
@@ -63,39 +63,25 @@ class Codec:
     """Holds a tokenizer twice over: once without its markers, for text, and the marker ids, for the frame."""
 
     def __init__(self, tokenizer_json: str) -> None:
-        spec = json.loads(tokenizer_json)
-        added: dict[str, int] = {token["content"]: token["id"] for token in spec["added_tokens"]}
-        self.marker_ids = {token: id for token, id in added.items() if is_marker(token)}
-        self.reserved = frozenset(added.values())
-        self._plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": [], "post_processor": None}))
+        self._plain = PlainText(tokenizer_json)
+        self.reserved = self._plain.reserved
+        self.marker_ids = {token: id for token, id in self._plain.added.items() if is_marker(token)}
         if not set(FRAME) <= set(self.marker_ids):
             raise ValueError("the tokenizer's markers must hold the whole frame")
-        spelled = {
-            id for encoding in self._plain.encode_batch_fast([*added], add_special_tokens=False) for id in encoding.ids
-        }
-        taken = any(self._plain.id_to_token(id) not in (token, None) for token, id in added.items())
-        if taken or spelled & self.reserved or len(self.reserved) < len(added):
-            raise ValueError("every marker must have an id of its own, which no text is given")
-        self.vocabulary_size = max(self._plain.get_vocab_size(with_added_tokens=False), max(self.reserved) + 1)
+        self.vocabulary_size = max(self._plain.size, max(self.reserved) + 1)
         (self.pad, self._domain, self._precedent, self._state, self._field, self._is, self._action,
          self._change, self.observed, self.step, self._grounded) = (self.marker_ids[name] for name in FRAME)  # fmt: skip
         self.sayable = frozenset((self._change, self._is, self.observed, self.step))
-        story = [VERSION, PRECEDENTS, self.marker_ids, spec["model"], spec["pre_tokenizer"]]
-        story += [spec["normalizer"]] if spec.get("normalizer") else []
+        story = [VERSION, PRECEDENTS, self.marker_ids, *self._plain.spelling]
         self.fingerprint = hashlib.sha256(json.dumps(story, sort_keys=True).encode()).hexdigest()[:16]
 
     def text(self, *texts: str) -> list[list[int]]:
         """Ids of each text by itself; never a marker's or any other reserved id, whatever the text spells."""
-        encoded = [
-            encoding.ids for encoding in self._plain.encode_batch_fast([*map(_led, texts)], add_special_tokens=False)
-        ]
-        if not all(self.reserved.isdisjoint(ids) for ids in encoded):
-            raise AssertionError("text encoded to a marker")
-        return encoded
+        return self._plain.text(*map(_led, texts))
 
     def piece(self, token: int) -> str:
         """What one token spells, its leading space included."""
-        return str(self._plain.id_to_token(token)).replace("\u0120", " ")
+        return self._plain.piece(token)
 
     def outcome_ids(self, domain: Domain) -> tuple[int, ...]:
         """One id an outcome, in the order of the scale."""
@@ -141,13 +127,13 @@ class Codec:
         observation = ""
         if self.observed in body:
             at = body.index(self.observed)
-            observation, body = self._plain.decode(body[at + 1 :]).strip(), body[:at]
+            observation, body = self._plain.spell(body[at + 1 :]).strip(), body[:at]
         values: dict[str, list[str]] = {}
         for part in _split(body, self._change):
             if self._is not in part:
                 raise BadForecast("a change without a value")
             at = part.index(self._is)
-            name, value = (self._plain.decode(piece).strip() for piece in (part[:at], part[at + 1 :]))
+            name, value = (self._plain.spell(piece).strip() for piece in (part[:at], part[at + 1 :]))
             values.setdefault(name, []).append(value)
         try:
             return domain.forecast_type.model_validate(_unpacked(domain.forecast_type, values)), observation

@@ -20,6 +20,7 @@ class PlainText:
         self.reserved = frozenset(self.added.values())
         bare: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         self._plain = Tokenizer.from_str(json.dumps({**spec, **bare}))
+        self.size = self._plain.get_vocab_size(with_added_tokens=False)
         self.spelling = [spec["model"], spec["pre_tokenizer"], *filter(None, [spec.get("normalizer")])]
         taken = any(self._plain.id_to_token(id) not in (token, None) for token, id in self.added.items())
         spelled = {id for ids in self._encoded(*self.added) for id in ids}
@@ -35,6 +36,10 @@ class PlainText:
 
     def spell(self, ids: Sequence[int]) -> str:
         return str(self._plain.decode(list(ids)))
+
+    def piece(self, token: int) -> str:
+        """What one token spells, its leading space included."""
+        return str(self._plain.id_to_token(token)).replace("\u0120", " ")
 
     def _encoded(self, *texts: str) -> list[list[int]]:
         return [encoding.ids for encoding in self._plain.encode_batch_fast([*texts], add_special_tokens=False)]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ async def running_some(engine: Engine) -> None:
 
 
 async def test_the_futures_of_an_evaluation_stay_together(mini_engine: Engine) -> None:
-    """Each evaluation is answered by one of the two servers, and both have their share."""
+    """In most evaluations, over nine tenths of what is written comes from one of the two servers."""
     async with serving(Settings().checkpoint, LOG) as second, served(mini_engine, second) as client:
         shares = []
         for number in range(8):
@@ -127,6 +127,4 @@ async def test_the_futures_of_an_evaluation_stay_together(mini_engine: Engine) -
             after = [await engine.metric("vllm:generation_tokens_total") for engine in (mini_engine, second)]
             spent = [now - then for now, then in zip(after, before, strict=True)]
             shares.append(max(spent) / sum(spent))
-            with suppress(httpx.HTTPError):
-                await client.get("/livez")
         assert sorted(shares)[len(shares) // 2] > 0.9
