@@ -3,8 +3,9 @@
 __main__           the command `premortem`: serve, demo, keys, audit, permit
 demo, server       the worked cases told to a person; the socket
 app                builds the adapters, wires the rooms
+upkeep             what is done without being asked: expiry, notes in the audit chain, switches
 settings           everything an operator may set
-api/               HTTP: evaluations, decisions, domains, health; problem+json
+api/               HTTP: evaluations, decisions, switches, domains, health; who may; problem+json
 guardrail          gate, simulate, judge, record
 admission, record  how much may be promised at once; from verdict to decision
 simulator/         many steps: N futures side by side

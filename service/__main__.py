@@ -5,14 +5,16 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service.anchors.bank import AnchorBankUnavailable
-from service.api.callers import BadKeys, Keys, Role
-from service.app import open_ledger, signing_keys, system_chance
+from service.api.callers import Role
+from service.api.keys import BadKeys, Key, Keys
+from service.app import open_ledger, open_vault, signing_keys, system_chance
 from service.decisions.audit import export, verify_file
 from service.decisions.canonical import NotCanonical, read
 from service.decisions.chain import Broken, Checkpoint, Sealer
@@ -21,7 +23,7 @@ from service.decisions.signing import BadSigningKeys, PublicKeys
 from service.errors import LedgerUnavailable
 from service.server import NotStarted, serve
 from service.settings import Settings
-from service.vocabulary.proposal import Action
+from service.vocabulary.proposal import HOUSE, Action
 from service.world.checkpoint import BadCheckpoint
 
 
@@ -30,10 +32,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("serve", help="start the service (settings: PREMORTEM_*)").set_defaults(run=_serve)
     commands.add_parser("demo", help="start the service and put the worked cases to it").set_defaults(run=_demo)
-    keys = commands.add_parser("keys", help="make a key; it is shown once")
-    keys.add_argument("name")
-    keys.add_argument("role", type=Role, choices=list(Role))
-    keys.set_defaults(run=_key)
+    _keys(commands.add_parser("keys", help="who may ask, rule, report, switch and read; a key is shown once"))
     audit = commands.add_parser("audit", help="what was decided, in a file that shows if it was touched")
     actions = audit.add_subparsers(required=True, metavar="ACTION")
     exporting = actions.add_parser("export", help="every event a line, and a signed checkpoint")
@@ -75,6 +74,25 @@ def main() -> None:
         sys.exit(f"premortem: {' '.join(str(error).split())}")
 
 
+def _keys(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    making = actions.add_parser("make", help="a new key")
+    making.add_argument("name")
+    making.add_argument("role", type=Role, choices=list(Role))
+    making.add_argument("--tenant", default=HOUSE, help="whose it is; default: %(default)s")
+    making.add_argument("--domain", action="append", default=[], help="good for this domain only; may be repeated")
+    making.add_argument("--tokens-per-minute", type=int, help="how many simulated tokens it may spend")
+    making.set_defaults(run=_make)
+    rotating = actions.add_parser("rotate", help="a new key in another's place, which stays good for a while")
+    rotating.add_argument("name")
+    rotating.add_argument("--overlap-h", type=float, default=24.0, help="hours; default: %(default)s")
+    rotating.set_defaults(run=_rotate_key)
+    revoking = actions.add_parser("revoke", help="nobody's from now on, in running services too")
+    revoking.add_argument("name")
+    revoking.set_defaults(run=_revoke)
+    actions.add_parser("list", help="what is kept of each: never the key").set_defaults(run=_list)
+
+
 def _setting(error: ErrorDetails) -> str:
     name = "_".join(str(part) for part in error["loc"])
     return f"PREMORTEM_{name.upper()}: {error['msg']}" if name else error["msg"].removeprefix("Value error, ")
@@ -91,8 +109,35 @@ def _demo(_: argparse.Namespace) -> int:
     return asyncio.run(demo(Path("build/demo")))
 
 
-def _key(arguments: argparse.Namespace) -> int:
-    print(Keys(Settings().data / "keys.json").make(arguments.name, arguments.role))
+def _kept() -> Keys:
+    return Keys(Settings().data / "keys.json", system_chance().now)
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    key = Key(
+        name=arguments.name,
+        role=arguments.role,
+        tenant=arguments.tenant,
+        domains=frozenset(arguments.domain),
+        tokens_per_minute=arguments.tokens_per_minute,
+    )
+    print(_kept().make(key))
+    return 0
+
+
+def _rotate_key(arguments: argparse.Namespace) -> int:
+    print(_kept().rotate(arguments.name, timedelta(hours=arguments.overlap_h)))
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    _kept().revoke(arguments.name)
+    return 0
+
+
+def _list(_: argparse.Namespace) -> int:
+    for key in _kept().all():
+        print(key.model_dump_json(exclude_defaults=True))
     return 0
 
 
@@ -104,7 +149,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 async def _exported(settings: Settings, write: Callable[[bytes], object]) -> Checkpoint | Broken:
     ring = signing_keys(settings, system_chance().now())
-    ledger = open_ledger(settings, ring)
+    ledger = open_ledger(settings, ring, open_vault(settings))
     try:
         return await export(ledger, Sealer(ring.newest().private), system_chance().now(), write)
     finally:

@@ -1,12 +1,14 @@
 """The composition root: builds the adapters, wires the rooms, closes them. The only module that knows them all."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,21 +18,31 @@ from pydantic import TypeAdapter
 from service.admission import Admission
 from service.anchors.bank import AnchorBank
 from service.anchors.history import index_history
-from service.api import callers, decisions, domains, errors, evaluations, health, permits
+from service.api import anchors, decisions, domains, errors, evaluations, health, permits, switches
+from service.api.callers import Doorkeeper, Role
+from service.api.draining import Draining
+from service.api.keys import Key, Keys
 from service.api.limits import BodyLimits
+from service.api.oidc import OidcVerifier, Provider
 from service.api.once import Once
+from service.api.overrides import Overrides
+from service.api.rates import Rates
+from service.api.tokens import Tokens
 from service.decisions.chain import Kind, Sealer
 from service.decisions.ledger import Ledger
 from service.decisions.permit import Issuer
 from service.decisions.signing import KeyRing
 from service.decisions.sqlite import SqliteLedger
+from service.decisions.switches import Switches
+from service.decisions.vault import BadMaster, Vault, master
 from service.domains import catalog, examples, reference
 from service.errors import LedgerUnavailable
 from service.guardrail import Chance, Guardrail, Rooms
 from service.settings import Settings
+from service.upkeep import Circumstances, Upkeep
 from service.vocabulary.decision import ModelStory
 from service.vocabulary.domain import Domain
-from service.vocabulary.proposal import Action, Proposal
+from service.vocabulary.proposal import HOUSE, Action, Proposal
 from service.vocabulary.verdict import RiskPolicy
 from service.world.cases import CasesWorldModel
 from service.world.checkpoint import Checkpoint, DomainStory, Manifest, opened
@@ -41,8 +53,7 @@ from service.world.scripted import Line, ScriptedWorldModel
 from service.world.step import Form, Marked
 
 TITLE = "Premortem"
-EXPIRY_S = 1.0
-"""How often escalations that ran out are looked for."""
+VAULT = "vault"
 ABOUT = "Ask before you act: what happens if I do this? N simulated futures of a proposed action; approve or escalate, with evidence."
 
 
@@ -53,6 +64,8 @@ class House:
     rooms: Rooms
     stories: Mapping[str, DomainStory]
     model: ModelStory
+    sealed_by: str = ""
+    """Tells the secret that free text is sealed under from any other."""
 
 
 def system_chance() -> Chance:
@@ -72,11 +85,12 @@ async def furnish(settings: Settings) -> House:
     bank = await _bank(settings)
     stand_in = CasesWorldModel(bank)
     world = await _world(settings, local, served) or stand_in
-    rooms = Rooms(world, stand_in, bank, open_ledger(settings, signing_keys(settings, system_chance().now())))
+    vault, ring = open_vault(settings), signing_keys(settings, system_chance().now())
+    rooms = Rooms(world, stand_in, bank, open_ledger(settings, ring, vault))
     manifest = local.manifest if local else served[0] if served else None
     told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
     model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
-    return House(rooms, manifest.domains if manifest else {}, model)
+    return House(rooms, manifest.domains if manifest else {}, model, vault.fingerprint)
 
 
 def signing_keys(settings: Settings, now: datetime) -> KeyRing:
@@ -86,13 +100,19 @@ def signing_keys(settings: Settings, now: datetime) -> KeyRing:
     return ring
 
 
-def open_ledger(settings: Settings, ring: KeyRing) -> Ledger:
+def open_vault(settings: Settings) -> Vault:
+    """Its secret is made at first start, and must be the same wherever the same ledger is used. Raises `BadMaster`."""
+    return Vault(master(settings.data / "vault.secret"))
+
+
+def open_ledger(settings: Settings, ring: KeyRing, vault: Vault) -> Ledger:
+    """Signed by the newest key, its free text sealed. Raises `BadSigningKeys`."""
     sealer = Sealer(ring.newest().private)
     if settings.ledger_url:
         from service.decisions.redis import RedisLedger
 
-        return RedisLedger(settings.ledger_url, sealer=sealer, vouched=settings.ledger_vouched)
-    return SqliteLedger(settings.data / "ledger.sqlite", sealer=sealer)
+        return RedisLedger(settings.ledger_url, sealer=sealer, vault=vault, vouched=settings.ledger_vouched)
+    return SqliteLedger(settings.data / "ledger.sqlite", sealer=sealer, vault=vault)
 
 
 def _served(settings: Settings) -> tuple[Manifest, Form]:
@@ -148,17 +168,22 @@ async def _bank(settings: Settings) -> AnchorBank:
 
 
 def create_app(
-    settings: Settings, house: House, chance: Chance | None = None, say: Callable[[str], object] = print
+    settings: Settings,
+    house: House,
+    chance: Chance | None = None,
+    say: Callable[[str], object] = print,
+    draining: Draining | None = None,
 ) -> FastAPI:
     """The service over a furnished house, which it closes when it ends."""
-    chance = chance or system_chance()
+    chance, draining = chance or system_chance(), draining or Draining()
     fields = catalog()
     cases = {name: examples(name) for name in fields}
-    door = callers.Doorkeeper(
-        first_keys(callers.Keys(settings.data / "keys.json"), say) if settings.authentication else None
-    )
-    issuer = Issuer(settings.permit_issuer, settings.permit_audience)
-    desk = permits.PermitDesk(issuer, signing_keys(settings, chance.now()), chance.now)
+    keys = first_keys(Keys(settings.data / "keys.json", chance.now), say) if settings.authentication else None
+    tokens = oidc_verifier(settings, chance) if keys and settings.oidc_issuer else None
+    door = Doorkeeper(*([keys] if keys else []), *([Tokens(tokens)] if tokens else []))
+    ring, ledger = signing_keys(settings, chance.now()), house.rooms.ledger
+    thrown = Switches(ledger, settings.disabled_domains)
+    desk = permits.PermitDesk(Issuer(settings.permit_issuer, settings.permit_audience), ring, thrown, chance.now)
     guardrail = Guardrail(
         fields,
         house.rooms,
@@ -166,56 +191,82 @@ def create_app(
         Admission(settings.full_until, settings.quorum_until, settings.admit_until),
         house.stories,
         house.model,
-        settings.disabled_domains,
+        thrown,
     )
+    upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:
-            for room in (house.rooms.ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
+            for room in (ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
                 closing.push_async_callback(room.aclose)
-            await note_circumstances(house, fields, chance)
+            if tokens:
+                closing.push_async_callback(tokens.aclose)
+            with suppress(LedgerUnavailable):
+                await refuse_another_secret(ledger, house.sealed_by)
+                await upkeep.note()
             await warm_up(guardrail, fields)
-            deny = asyncio.create_task(deny_what_ran_out(house.rooms.ledger, chance))
-            closing.callback(deny.cancel)
+            going_on = asyncio.create_task(upkeep.forever())
+            closing.callback(going_on.cancel)
             yield
 
     app = FastAPI(title=TITLE, description=ABOUT, version="0.1.0", lifespan=lifespan)
     app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
     errors.install(app)
-    once = Once(house.rooms.ledger, chance.now)
-    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases), desk))
-    app.include_router(decisions.router(house.rooms.ledger, fields, door, once, chance.now, desk))
+    once, rates = Once(ledger, chance.now), Rates(chance.clock)
+    overrides = Overrides(guardrail, ledger, fields, chance.now)
+    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases), desk, rates))
+    app.include_router(decisions.router(ledger, fields, door, once, chance.now, desk, overrides, draining))
+    app.include_router(anchors.router(house.rooms.bank, fields, door, chance.now))
+    app.include_router(switches.router(thrown, fields, door, chance.now))
     app.include_router(permits.router(desk))
     app.include_router(domains.router(fields, cases))
-    app.include_router(health.router(house.rooms))
+    app.include_router(health.router(house.rooms, draining))
     errors.describe(app)
     return app
 
 
-async def note_circumstances(house: House, fields: Mapping[str, Domain], chance: Chance) -> None:
-    """Into the audit chain, if they are others than before. A ledger that is down now keeps nothing, and says so when it is asked."""
-    with suppress(LedgerUnavailable):
-        await house.rooms.ledger.note(Kind.model, "world", house.model.model_dump(mode="json"), chance.now())
-        for name, domain in fields.items():
-            told = TypeAdapter(RiskPolicy).dump_python(domain.policy, mode="json")
-            await house.rooms.ledger.note(Kind.policy, name, told, chance.now())
+def oidc_verifier(settings: Settings, chance: Chance) -> OidcVerifier:
+    """Raises `ValueError` for a provider that cannot be trusted as it is set."""
+    provider = Provider(
+        settings.oidc_issuer,
+        settings.oidc_audience,
+        settings.oidc_algorithms,
+        settings.oidc_jwks_url,
+        settings.oidc_roles_claim,
+        settings.oidc_tenant_claim,
+        settings.oidc_tenant,
+        settings.oidc_leeway_s,
+    )
+    return OidcVerifier(provider, chance.now, chance.clock)
 
 
-async def deny_what_ran_out(ledger: Ledger, chance: Chance) -> None:
-    """An escalation on which nobody ruled in time is denied, whether or not anybody asks."""
-    while True:
-        with suppress(LedgerUnavailable):
-            while await ledger.expire(chance.now()):
-                pass
-        await asyncio.sleep(EXPIRY_S)
+def circumstances(house: House, fields: Mapping[str, Domain], ring: KeyRing, keys: Keys | None) -> Circumstances:
+    """What belongs in the audit chain beside what is decided: model, policies, and every key by what it may do."""
+    told: dict[Any, Mapping[str, Any]] = {(Kind.model, HOUSE, "world"): house.model.model_dump(mode="json")}
+    told |= {
+        (Kind.policy, HOUSE, name): TypeAdapter(RiskPolicy).dump_python(domain.policy, mode="json")
+        for name, domain in fields.items()
+    }
+    told[Kind.key, HOUSE, "signing"] = ring.newest().public.model_dump(mode="json")
+    told[Kind.key, HOUSE, VAULT] = {"fingerprint": house.sealed_by}
+    for key in keys.all() if keys else ():
+        told[Kind.key, key.tenant, f"caller {key.name} {key.prefix}"] = key.model_dump(mode="json")
+    return told
 
 
-def first_keys(keys: callers.Keys, say: Callable[[str], object]) -> callers.Keys:
+async def refuse_another_secret(ledger: Ledger, sealed_by: str) -> None:
+    """A ledger sealed under one secret is not written under another. Raises `BadMaster`, `LedgerUnavailable`."""
+    for event in await ledger.noted(Kind.key):
+        if event.subject == VAULT and json.loads(event.body) != {"fingerprint": sealed_by}:
+            raise BadMaster("this ledger is sealed under another secret: put its `vault.secret` back")
+
+
+def first_keys(keys: Keys, say: Callable[[str], object]) -> Keys:
     """At first start, one agent key and one supervisor key, shown this once."""
     if not len(keys):
-        for role in callers.Role:
-            say(f"{role} key (shown once): {keys.make(f'first-{role}', role)}")
+        for role in (Role.agent, Role.supervisor):
+            say(f"{role} key (shown once): {keys.make(Key(name=f'first-{role}', role=role))}")
     return keys
 
 

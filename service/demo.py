@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
+from service.api.callers import Role
+from service.api.keys import Key, Keys
+from service.app import system_chance
 from service.domains import catalog, examples
 from service.server import running
 from service.settings import Settings
@@ -31,6 +34,8 @@ async def demo(work: Path) -> int:
         httpx.AsyncClient(base_url=url, timeout=10) as client,
     ):
         keys = {line.split()[0]: line.split()[-1] for line in shown}
+        second = Key(name="second-supervisor", role=Role.supervisor)
+        keys["second supervisor"] = Keys(work / "keys.json", system_chance().now).make(second)
         console.print(f"It listens on {url}; agents and supervisors have keys of their own.\n")
         wrong = 0
         escalated: dict[str, Any] | None = None
@@ -100,16 +105,14 @@ def _risk(decision: dict[str, Any]) -> str:
 async def _override(
     client: httpx.AsyncClient, keys: dict[str, str], decision: dict[str, Any], console: Console
 ) -> None:
-    """The same override, tried with the agent's key and then with the supervisor's."""
+    """The same override, tried with the agent's key, then with one supervisor's, then with another's."""
     console.rule("[bold]an override")
+    required = decision["override"]["approvals_required"]
     path = f"/v1/decisions/{decision['decision_id']}/override"
-    body = {"ruling": "approved", "reason": "Seen in person; the missing measure is in place now."}
-    for role in ("agent", "supervisor"):
-        answer = await client.post(path, json=body, headers={"Authorization": f"Bearer {keys[role]}"})
+    body = {"ruling": "approved", "code": "mitigated", "reason": "Seen in person; the missing measure is in place now."}
+    for who in ("agent", "supervisor", "second supervisor")[: required + 1]:
+        answer = await client.post(path, json=body, headers={"Authorization": f"Bearer {keys[who]}"})
         told = answer.json()
-        said = (
-            told["detail"]
-            if answer.is_error
-            else f"{told['overridden']['ruling']} by {told['overridden']['supervisor']}"
-        )
-        console.print(f"  with the {role}'s key: {answer.status_code} {escape(said)}")
+        given = f"{len(told.get('approvals', ()))} of {required} approvals"
+        said = told["detail"] if answer.is_error else given + (", and a permit" if told["permit"] else "")
+        console.print(f"  with the {who}'s key: {answer.status_code} {escape(said)}")

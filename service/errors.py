@@ -10,8 +10,11 @@ PremortemError
 ├── RequestTooLarge         413
 ├── BadProposal             422  (names the fields)
 ├── KeyReused               422  an Idempotency-Key with another body
+├── RateLimited             429  Retry-After
 ├── CallerGone              499  nobody reads it
 ├── Overloaded              503  Retry-After
+├── HistoryUnavailable      503  Retry-After; recorded cases cannot be kept now
+├── IdentityUnavailable     503  Retry-After; no key of the identity provider's to check a token with
 ├── SigningUnavailable      503  the decision is kept; its permit cannot be signed
 └── LedgerUnavailable       503  an unrecorded approval is no approval
 """
@@ -76,12 +79,24 @@ class KeyReused(PremortemError):
     status, title = 422, "Idempotency key used before"
 
 
+class RateLimited(PremortemError):
+    status, title = 429, "Too many simulated tokens"
+
+
 class CallerGone(PremortemError):
     status, title = 499, "Caller gone"
 
 
 class Overloaded(PremortemError):
     status, title = 503, "Overloaded"
+
+
+class HistoryUnavailable(PremortemError):
+    status, title = 503, "History unavailable"
+
+
+class IdentityUnavailable(PremortemError):
+    status, title = 503, "Identity provider unavailable"
 
 
 class SigningUnavailable(PremortemError):

@@ -13,6 +13,7 @@ from service.admission import Admission, Effort
 from service.anchors.bank import PRECEDENT_FLOOR, PRECEDENT_TURNS, AnchorBank, AnchorBankUnavailable
 from service.deadline import Clock, Deadline
 from service.decisions.ledger import Ledger
+from service.decisions.switches import Switches
 from service.errors import LedgerUnavailable, RequestTooLarge
 from service.record import Stamp, write_decision
 from service.simulator.anchored import AnchoredSimulator, Simulation
@@ -21,7 +22,7 @@ from service.verdicts.judge import Evidence, judge, with_recommendation
 from service.verdicts.rule import Doubt, straddles
 from service.verdicts.settle import settled
 from service.vocabulary.anchor import Match
-from service.vocabulary.decision import Decision, ModelStory
+from service.vocabulary.decision import Decision, ModelStory, Override, OverrideCode, OverrideRuling
 from service.vocabulary.domain import Domain
 from service.vocabulary.frozen import Frozen
 from service.vocabulary.proposal import Action, Proposal
@@ -82,6 +83,27 @@ class Chance:
 
 
 @dataclass(frozen=True, slots=True)
+class Supersession:
+    """That a new decision takes the place of an older one, because a supervisor edited the action."""
+
+    decision_id: str
+    supervisor: str
+    reason: str
+
+    def ruling(self, successor: str, at: datetime) -> Override:
+        """On the older decision."""
+        return Override(
+            decision_id=self.decision_id,
+            ruling=OverrideRuling.superseded,
+            code=OverrideCode.edited,
+            reason=self.reason,
+            supervisor=self.supervisor,
+            at=at,
+            successor=successor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One proposal on its way through: everything that stays the same until it is decided."""
 
@@ -93,6 +115,7 @@ class Case:
     effort: Effort
     seeds: Sequence[int]
     deadline: Deadline
+    supersession: Supersession | None = None
 
 
 @dataclass(eq=False)
@@ -105,13 +128,17 @@ class Guardrail:
     admission: Admission
     stories: Mapping[str, DomainStory]
     model: ModelStory
-    disabled: frozenset[str] = frozenset()
+    switches: Switches
     override_for: timedelta = timedelta(hours=1)
 
-    async def evaluate(self, proposal: Proposal, options: Options = Options()) -> Decision:
+    async def evaluate(
+        self, proposal: Proposal, options: Options = Options(), supersession: Supersession | None = None
+    ) -> Decision:
+        """With a supersession it raises `OverrideRefused` too, if somebody ruled on the older decision meanwhile."""
         with self.admission.admit() as effort:
             started = self.chance.clock()
-            case = self._case(proposal, options, effort)
+            case = self._case(proposal, options, effort, supersession)
+            await self._switches_known(case)
             try:
                 evidence = self._gate(case) or await self._simulate(case)
             except PromptTooLong as error:
@@ -126,13 +153,18 @@ class Guardrail:
         until = Deadline.after(REHEARSAL_MS, self.chance.clock)
         domain = self.domains[proposal.domain]
         matches, _ = await self._recall(domain, proposal, until)
-        await self._glance(Opening(domain, proposal.state, proposal.action, matches), 0, until)
+        await self._glance(Opening(domain, proposal.state, proposal.action, matches, tenant=proposal.tenant), 0, until)
 
     def lens(self, domain: Domain, action: Action, horizon: int | None = None) -> Lens:
         """How this domain's futures are read when they follow this action."""
         return Lens.of(domain, action, self.stories.get(domain.name, DomainStory()), horizon)
 
-    def _case(self, proposal: Proposal, options: Options, effort: Effort) -> Case:
+    def steps(self, domain: str, options: Options) -> int:
+        """How many steps an evaluation may simulate at first."""
+        policy = self.domains[domain].policy
+        return (options.rollouts or policy.rollouts) * (options.horizon or policy.horizon)
+
+    def _case(self, proposal: Proposal, options: Options, effort: Effort, supersession: Supersession | None) -> Case:
         domain = self.domains[proposal.domain]
         asked = options.rollouts or domain.policy.rollouts
         policy = replace(
@@ -147,14 +179,22 @@ class Guardrail:
         seeds = [first + SEED_SPACING * number for number in range(policy.max_rollouts)]
         deadline = Deadline.after(policy.budget_ms, self.chance.clock)
         lens = self.lens(domain, proposal.action, policy.horizon)
-        return Case(domain, proposal, policy, lens, options, effort, seeds, deadline)
+        return Case(domain, proposal, policy, lens, options, effort, seeds, deadline, supersession)
 
     # gate
 
+    async def _switches_known(self, case: Case) -> None:
+        try:
+            async with asyncio.timeout(case.deadline.left):
+                await self.switches.known()
+        except TimeoutError as error:
+            raise LedgerUnavailable("what is switched off could not be read within the budget") from error
+
     def _gate(self, case: Case) -> Evidence | None:
-        """What needs no simulation: a switched-off domain, a broken rule, an action without consequence."""
+        """What needs no simulation: a switched-off domain or agent, a broken rule, an action without consequence."""
         rules = case.domain.hard_rules(case.proposal)
-        if case.domain.name in self.disabled:
+        agent = case.proposal.bound.agent if case.proposal.bound else None
+        if self.switches.off(case.proposal.tenant, case.domain.name, agent):
             return Evidence(Basis.none, rules=rules, gate=Reason.disabled_by_operator)
         if rules:
             return Evidence(Basis.hard_rule, rules=rules, gate=Reason.hard_rule)
@@ -171,7 +211,7 @@ class Guardrail:
         if notes:  # nothing will ground these futures, so they go no further than they may go ungrounded
             ungrounded = min(case.policy.horizon, case.policy.anchor_interval)
             case = replace(case, policy=replace(case.policy, horizon=ungrounded))
-        opening = Opening(case.domain, case.proposal.state, case.proposal.action, matches)
+        opening = Opening(case.domain, case.proposal.state, case.proposal.action, matches, tenant=case.proposal.tenant)
         if case.effort is Effort.history:
             return await self._replay(case, opening, until, (*notes, "too many requests to simulate this one"))
         imagined_by = until.earlier(reserve / 2)  # what is left then is enough to ask recorded cases instead
@@ -199,7 +239,9 @@ class Guardrail:
         key = domain.anchor_key(proposal.state, proposal.action)
         try:
             async with asyncio.timeout(BANK_SHARE * until.left):
-                return await self.rooms.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR, PRECEDENT_TURNS), ()
+                return await self.rooms.bank.nearest(
+                    domain.name, key, PRECEDENTS, PRECEDENT_FLOOR, PRECEDENT_TURNS, tenant=proposal.tenant
+                ), ()
         except (AnchorBankUnavailable, TimeoutError):
             return (), (NO_HISTORY,)
 
@@ -274,7 +316,7 @@ class Guardrail:
         if case.domain.hard_rules(proposal):
             return None
         matches, _ = await self._recall(case.domain, proposal, until)
-        opening = Opening(case.domain, proposal.state, action, matches, rank=1)
+        opening = Opening(case.domain, proposal.state, action, matches, tenant=proposal.tenant, rank=1)
         seeds = case.seeds[: case.policy.quorum]
         simulator = AnchoredSimulator(self.rooms.world, self.rooms.bank)
         try:
@@ -297,10 +339,16 @@ class Guardrail:
         now = self.chance.now()
         stamp = Stamp(self.chance.new_id(), now, now + self.override_for, self.model, timing_s)
         futures = evidence.rollouts if case.options.include_rollouts else None
-        decision = write_decision(case.proposal, case.policy, verdict, evidence.notes, futures, case.lens, stamp)
+        decision = write_decision(
+            case.proposal, case.policy, verdict, evidence.notes, futures, case.lens, stamp, case.domain.redactions
+        )
+        before = case.supersession
+        if before:
+            decision = decision.model_copy(update={"supersedes": before.decision_id})
+        ruling = before.ruling(decision.decision_id, now) if before else None
         try:
             async with asyncio.timeout(max(case.deadline.left, 0.001)):
-                await self.rooms.ledger.append(decision)
+                await self.rooms.ledger.append(decision, case.proposal.tenant, ruling)
         except TimeoutError as error:
             raise LedgerUnavailable("the decision could not be recorded within the budget") from error
         return decision

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import TypeAdapter
+
 from service.verdicts.assess import Lens
 from service.vocabulary.decision import (
     Asked,
@@ -17,8 +19,14 @@ from service.vocabulary.decision import (
     RolloutCounts,
 )
 from service.vocabulary.proposal import Proposal
+from service.vocabulary.redaction import Redaction, redact
 from service.vocabulary.rollout import Imagined, Rollout
-from service.vocabulary.verdict import Assessment, Basis, RiskPolicy, Ruling, Verdict
+from service.vocabulary.verdict import Assessment, Basis, Explanation, Reason, RiskPolicy, Ruling, Verdict
+
+FREE = {"proposal", "explanation", "futures"}
+"""Where a decision holds text that someone wrote, or that tells of it."""
+EXPLANATION: TypeAdapter[Explanation] = TypeAdapter(Explanation)
+FUTURES: TypeAdapter[tuple[FutureStory, ...] | None] = TypeAdapter(tuple[FutureStory, ...] | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +48,11 @@ def write_decision(
     futures: Sequence[Rollout] | None,
     lens: Lens,
     stamp: Stamp,
+    redactions: Sequence[Redaction] = (),
 ) -> Decision:
+    """As it is kept and answered: without what the domain strikes out. What a permit is bound to is as it was sent."""
     escalated = verdict.ruling is Ruling.escalate
-    return Decision(
+    decision = Decision(
         decision_id=stamp.decision_id,
         at=stamp.at,
         domain=proposal.domain,
@@ -53,7 +63,7 @@ def write_decision(
         risk=_risk(verdict.assessment, policy),
         rollouts=_counts(verdict.assessment),
         explanation=verdict.explanation,
-        override=OverrideTerms(approvals_required=policy.approvals_required, expires_at=stamp.expires_at)
+        override=OverrideTerms(approvals_required=_approvals(verdict, policy), expires_at=stamp.expires_at)
         if escalated
         else None,
         model=stamp.model,
@@ -66,6 +76,20 @@ def write_decision(
         timing_ms={name: round(seconds * 1000, 1) for name, seconds in stamp.timing_s.items()},
         futures=None if futures is None else tuple(_future(rollout, lens) for rollout in futures),
     )
+    return _redacted(decision, redactions)
+
+
+def _redacted(decision: Decision, redactions: Sequence[Redaction]) -> Decision:
+    told = decision.model_dump(include=FREE, exclude={"proposal": {"bound"}}) if redactions else {}
+    kept, struck = redact(told, redactions)
+    if not struck or not isinstance(kept, dict):
+        return decision
+    free = {
+        "proposal": Asked.model_validate(kept["proposal"]).model_copy(update={"bound": decision.proposal.bound}),
+        "explanation": EXPLANATION.validate_python(kept["explanation"]),
+        "futures": FUTURES.validate_python(kept["futures"]),
+    }
+    return decision.model_copy(update=free | {"redacted": struck})
 
 
 def _risk(assessment: Assessment | None, policy: RiskPolicy) -> Risk | None:
@@ -83,6 +107,14 @@ def _risk(assessment: Assessment | None, policy: RiskPolicy) -> Risk | None:
     )
 
 
+def _approvals(verdict: Verdict, policy: RiskPolicy) -> int:
+    """How many people it takes: more than one only where a rule is broken or a critical outcome likely."""
+    told = verdict.assessment
+    likely = told is not None and told.critical_probability >= policy.critical_threshold
+    critical = likely or verdict.reason in (Reason.critical_outcome_likely, Reason.hard_rule)
+    return policy.approvals_required if critical else 1
+
+
 def _rounded(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
     return (round(bounds[0], 4), round(bounds[1], 4)) if bounds else None
 
@@ -96,6 +128,7 @@ def _counts(assessment: Assessment | None) -> RolloutCounts | None:
         adverse=assessment.adverse,
         cut_short=assessment.cut_short,
         faults=assessment.faults,
+        tokens=assessment.tokens,
     )
 
 

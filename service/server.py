@@ -1,39 +1,77 @@
 """The service on a socket."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.api.draining import Draining, LastAnswers
 from service.app import create_app, furnish
 from service.settings import Settings
+
+FINISH_S = 35
+"""What runs when no more is taken may take this long: the longest budget that a caller may ask for, and a moment."""
 
 
 class NotStarted(Exception):
     """The service cannot be had: its address is taken, or its start failed."""
 
 
+class Server(uvicorn.Server):
+    """Ends in order when SIGTERM asks for it: unready at once, reachable for `drain_s` more, then it finishes what it has.
+
+    With status 0, where uvicorn would die of the signal in the end. Ctrl-C is a person's: no balancer is waited for.
+    """
+
+    def __init__(
+        self, app: FastAPI, draining: Draining, level: str, drain_s: float = 0.0, finish_s: int = FINISH_S
+    ) -> None:
+        last = LastAnswers(app, draining)
+        super().__init__(uvicorn.Config(last, log_level=level, access_log=False, timeout_graceful_shutdown=finish_s))
+        self._draining, self._drain_s, self._until = draining, drain_s, 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._draining.begin()
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+        elif not self.should_exit:
+            self.should_exit, self._until = True, monotonic() + self._drain_s
+
+    async def on_tick(self, counter: int) -> bool:
+        if not await super().on_tick(counter) or (monotonic() < self._until and not self.force_exit):
+            return False
+        self._draining.leave()
+        return True
+
+
 async def serve(settings: Settings) -> None:
     """Until it is told to stop. Raises `NotStarted`, and what `furnish` raises."""
+    draining = Draining()
     with _bound(settings) as listener:
-        await _serve(_server(create_app(settings, await furnish(settings)), "info"), listener)
+        app = create_app(settings, await furnish(settings), draining=draining)
+        await _serve(Server(app, draining, "info", settings.drain_s), listener)
 
 
 @asynccontextmanager
 async def running(settings: Settings, say: Callable[[str], object]) -> AsyncIterator[str]:
     """The service in the background, on a free port if the port is 0; yields its URL. Raises as `serve` does."""
+    draining = Draining()
     with _bound(settings) as listener:
-        async with listening(create_app(settings, await furnish(settings), say=say), listener) as url:
+        app = create_app(settings, await furnish(settings), say=say, draining=draining)
+        async with listening(app, listener, draining) as url:
             yield url
 
 
 @asynccontextmanager
-async def listening(app: FastAPI, listener: socket.socket) -> AsyncIterator[str]:
+async def listening(app: FastAPI, listener: socket.socket, draining: Draining | None = None) -> AsyncIterator[str]:
     """An application in the background; yields its URL."""
-    server = _server(app, "warning")
+    server = Server(app, draining or Draining(), "warning")
     task = asyncio.create_task(_serve(server, listener))
     try:
         while not server.started:
@@ -67,7 +105,3 @@ def _bound(settings: Settings) -> socket.socket:
         bound.close()
         raise NotStarted(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
     return bound
-
-
-def _server(app: FastAPI, level: str) -> uvicorn.Server:
-    return uvicorn.Server(uvicorn.Config(app, log_level=level, access_log=False))

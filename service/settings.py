@@ -1,4 +1,4 @@
-"""Everything an operator may set, read once. Environment: PREMORTEM_*."""
+"""Everything an operator may set, read once. Environment: PREMORTEM_*; what is secret may be a file of that name in SECRETS."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -7,12 +7,16 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parents[1]
+SECRETS = Path("/run/secrets")
+"""Where Docker and Kubernetes put them. The environment wins."""
 
 
 class Settings(BaseSettings):
     """Contradictions are refused at start."""
 
-    model_config = SettingsConfigDict(env_prefix="PREMORTEM_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="PREMORTEM_", frozen=True, extra="forbid", secrets_dir=SECRETS if SECRETS.is_dir() else None
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
@@ -44,19 +48,42 @@ class Settings(BaseSettings):
         default=3_000, ge=0, le=100_000, description="Reference trajectories a domain to index at first start"
     )
     authentication: bool = True
+    oidc_issuer: str = Field(
+        default="", description="An identity provider whose tokens are credentials; empty: keys alone"
+    )
+    oidc_audience: str = Field(default="premortem", min_length=1, description="Whom its tokens must be for")
+    oidc_jwks_url: str = Field(default="", description="Where its keys are; empty: by discovery")
+    oidc_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("RS256", "ES256", "EdDSA"),
+        description="What its tokens may be signed with, by comma; asymmetric alone",
+    )
+    oidc_roles_claim: str = Field(default="roles", description="Where roles stand; may be a path: realm_access.roles")
+    oidc_tenant_claim: str = "tenant"
+    oidc_tenant: str = Field(
+        default="", description="Everyone of this provider is of this tenant, whatever the token says"
+    )
+    oidc_leeway_s: int = Field(
+        default=30, ge=0, le=300, description="How far apart its clock and ours may be, in seconds"
+    )
     permit_issuer: str = Field(default="premortem", min_length=1, description="Whom executors trust: best a URL")
     permit_audience: str = Field(default="executor", min_length=1, description="The executors that permits are for")
     disabled_domains: frozenset[str] = frozenset()
+    drain_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=60,
+        description="From SIGTERM on, how long it is reachable though unready: balancers must notice",
+    )
     max_body_bytes: int = Field(default=256 * 1024, ge=1_024)
     max_depth: int = Field(default=32, ge=4, le=200)
     full_until: int = Field(default=4, ge=1, description="Evaluations at once that get all their futures")
     quorum_until: int = Field(default=8, ge=1, description="... that get a quorum of futures")
     admit_until: int = Field(default=32, ge=1, description="... that are admitted at all")
 
-    @field_validator("vllm_urls", mode="before")
+    @field_validator("vllm_urls", "oidc_algorithms", mode="before")
     @classmethod
     def _listed(cls, told: Any) -> Any:
-        return tuple(url.strip() for url in told.split(",") if url.strip()) if isinstance(told, str) else told
+        return tuple(each.strip() for each in told.split(",") if each.strip()) if isinstance(told, str) else told
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

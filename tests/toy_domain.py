@@ -9,6 +9,7 @@ from service.vocabulary.domain import Fact
 from service.vocabulary.forecast import Changes, Forecast
 from service.vocabulary.outcome import Outcome, OutcomeScale
 from service.vocabulary.proposal import Action, Proposal, State
+from service.vocabulary.redaction import Redaction
 from service.vocabulary.rollout import Rollout
 from service.vocabulary.severity import Severity
 from service.vocabulary.verdict import Assessment, RiskFactor, RiskPolicy, RuleHit
@@ -51,6 +52,7 @@ class KettleDomain:
     )
     state_type = KettleState
     forecast_type = KettleChanges
+    redactions: tuple[Redaction, ...] = ()
 
     def high_impact(self, action: Action) -> bool:
         return action.kind != "look"

@@ -42,7 +42,7 @@ class Rig:
 
     async def recall(self, domain: Domain, proposal: Proposal) -> tuple[Match, ...]:
         key = domain.anchor_key(proposal.state, proposal.action)
-        return await self.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR, PRECEDENT_TURNS)
+        return await self.bank.nearest(domain.name, key, PRECEDENTS, PRECEDENT_FLOOR, PRECEDENT_TURNS, tenant="")
 
     @property
     def simulator(self) -> AnchoredSimulator:

@@ -20,20 +20,27 @@ class AnchorBankUnavailable(Exception):
 
 
 class AnchorBank(Protocol):
-    """Whatever is put in can be found again by its own key. Raises `AnchorBankUnavailable` and nothing else."""
+    """Whatever is put in can be found again by its own key, by its own tenant; what is shared, by all.
+
+    Raises `AnchorBankUnavailable` and nothing else.
+    """
 
     @property
     def name(self) -> str: ...
 
     async def add(self, anchors: Sequence[Anchor]) -> None:
-        """Keeps the anchors, each once by its id; returns when they are durable and searchable."""
+        """Keeps the anchors, each once by its id within its tenant; returns when they are durable and searchable."""
 
     async def nearest(
-        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
+        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0, *, tenant: str
     ) -> tuple[Match, ...]:
-        """The closest anchors of the key's category at most `turns` turns away from its turn, best first, none below `floor`."""
+        """The closest anchors of the key's category at most `turns` turns away from its turn, best first, none below `floor`.
 
-    async def count(self, domain: str) -> int: ...
+        Only those that are shared or the tenant's own; the empty tenant sees what is shared and nothing else.
+        """
+
+    async def count(self, domain: str) -> int:
+        """How many are shared. Tenants' own do not count: they must not pass for reference history that is there already."""
 
     async def healthy(self) -> bool: ...
 

@@ -15,6 +15,7 @@ from qdrant_edge import (
     EdgeVectorParams,
     FieldCondition,
     Filter,
+    IsEmptyCondition,
     MatchValue,
     PayloadSchemaType,
     Point,
@@ -30,6 +31,9 @@ from service.anchors.encoder import TextEncoder
 from service.vocabulary.anchor import Anchor, AnchorKey, Match
 
 T = TypeVar("T")
+
+_Asked = tuple[str, AnchorKey, int, float, int, str]
+"""Domain, key, limit, floor, turns and tenant: two tenants never share a search."""
 
 CHUNK = 64
 """Anchors written at a time, so that a long `add` keeps no search waiting."""
@@ -52,7 +56,7 @@ class EdgeAnchorBank:
         self._shard = _open(directory, encoder.size)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="anchors")
         self._writing = asyncio.Lock()
-        self._asked: dict[tuple[str, AnchorKey, int, float, int], asyncio.Task[tuple[Match, ...]]] = {}
+        self._asked: dict[_Asked, asyncio.Task[tuple[Match, ...]]] = {}
         self._closed = False
 
     async def add(self, anchors: Sequence[Anchor]) -> None:
@@ -63,10 +67,10 @@ class EdgeAnchorBank:
             await self._run(self._shard.flush)
 
     async def nearest(
-        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
+        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0, *, tenant: str
     ) -> tuple[Match, ...]:
-        """Futures that have come to the same state ask the same at the same time: they share one search."""
-        asked = (domain, key, limit, floor, turns)
+        """A tenant's futures that have come to the same state ask the same at the same time: they share one search."""
+        asked = (domain, key, limit, floor, turns, tenant)
         search = self._asked.get(asked)
         if search is None:
             search = self._asked[asked] = asyncio.create_task(self._run(partial(self._search, *asked)))
@@ -74,7 +78,8 @@ class EdgeAnchorBank:
         return await asyncio.shield(search)
 
     async def count(self, domain: str) -> int:
-        return await self._run(partial(self._shard.count, CountRequest(filter=Filter(must=[_equal("domain", domain)]))))
+        shared = Filter(must=[_equal("domain", domain), IsEmptyCondition(payload.TENANT)])
+        return await self._run(partial(self._shard.count, CountRequest(filter=shared)))
 
     async def healthy(self) -> bool:
         try:
@@ -98,7 +103,7 @@ class EdgeAnchorBank:
         except Exception as error:
             raise AnchorBankUnavailable(f"the anchors in {self._directory}: {error}") from error
 
-    def _answered(self, asked: tuple[str, AnchorKey, int, float, int], search: asyncio.Task[tuple[Match, ...]]) -> None:
+    def _answered(self, asked: _Asked, search: asyncio.Task[tuple[Match, ...]]) -> None:
         if self._asked.get(asked) is search:
             del self._asked[asked]
         if not search.cancelled():
@@ -112,9 +117,11 @@ class EdgeAnchorBank:
         ]
         self._shard.update(UpdateOperation.upsert_points(points))
 
-    def _search(self, domain: str, key: AnchorKey, limit: int, floor: float, turns: int) -> tuple[Match, ...]:
+    def _search(
+        self, domain: str, key: AnchorKey, limit: int, floor: float, turns: int, tenant: str
+    ) -> tuple[Match, ...]:
         query = Query.Nearest(self._encoder.encode([key.text])[0].tolist())
-        wanted = _like(domain, key, turns)
+        wanted = _like(domain, key, turns, tenant)
         request = SearchRequest(query, limit, filter=wanted, with_payload=True, score_threshold=floor)
         return payload.matches((point.payload, point.score) for point in self._shard.search(request))
 
@@ -140,7 +147,7 @@ def _create(directory: Path, size: int) -> EdgeShard:
 
 
 def _index(shard: EdgeShard) -> None:
-    """Makes the payload indexes that are missing: all of a new shard's, some of one that died while it was made."""
+    """Makes the payload indexes that are missing: all of a new shard's, some of an older one's or of one that died while it was made."""
     present = shard.info().payload_schema
     kinds = dict.fromkeys(payload.KEYWORDS, PayloadSchemaType.Keyword) | {payload.TURN: PayloadSchemaType.Integer}
     for field, kind in kinds.items():
@@ -148,9 +155,12 @@ def _index(shard: EdgeShard) -> None:
             shard.update(UpdateOperation.create_field_index(field, kind))
 
 
-def _like(domain: str, key: AnchorKey, turns: int) -> Filter:
+def _like(domain: str, key: AnchorKey, turns: int, tenant: str) -> Filter:
     near = FieldCondition(payload.TURN, range=RangeFloat(gte=key.turn - turns, lte=key.turn + turns))
-    return Filter(must=[_equal("domain", domain), _equal("key.category", key.category), near])
+    return Filter(
+        must=[_equal("domain", domain), _equal("key.category", key.category), near],
+        should=[IsEmptyCondition(payload.TENANT), _equal(payload.TENANT, tenant)],
+    )
 
 
 def _equal(field: str, value: str) -> FieldCondition:

@@ -28,7 +28,11 @@ MAX_TOKENS = 128
 """What follows is not read: about 90 words, the length that the model was trained on."""
 
 REMEMBERED = 256
-"""Recent single texts whose vectors are kept: one request asks for the same few again and again."""
+"""Recent single texts whose vectors are kept: one request asks for the same few again and again.
+
+For all tenants alike: a vector is a function of its text alone, so whoever knows a text word for word learns from how soon it comes
+at most that it was asked about lately.
+"""
 
 
 class WrongModel(Exception):

@@ -1,5 +1,6 @@
 """Recorded trajectories, as anchors."""
 
+import asyncio
 from collections.abc import Iterable
 from random import Random
 
@@ -16,10 +17,10 @@ RECORDED = 20
 """Steps of a bundled history: as many as a caller may look ahead, so that long futures find real states too."""
 
 
-def anchors_of(domain: Domain, trajectory: Trajectory) -> Iterable[Anchor]:
+def anchors_of(domain: Domain, trajectory: Trajectory, tenant: str = "") -> Iterable[Anchor]:
     """One anchor at the first turn, and one wherever a future may be grounded: every `anchor_interval` turns.
 
-    What followed is what followed within the policy's horizon of that turn.
+    What followed is what followed within the policy's horizon of that turn. Without a tenant they are shared.
     """
     opening = trajectory.transitions[0]
     for turn in range(0, len(trajectory.transitions), domain.policy.anchor_interval):
@@ -38,6 +39,7 @@ def anchors_of(domain: Domain, trajectory: Trajectory) -> Iterable[Anchor]:
             changes=step.changes.model_dump(mode="json", exclude_defaults=True),
             observation=step.observation,
             summary=summary(domain, opening.action.text, followed[-1]),
+            tenant=tenant,
         )
 
 
@@ -52,15 +54,19 @@ def _clip(text: str, length: int) -> str:
 
 async def index_history(bank: AnchorBank, domain: Domain, process: Reference, count: int) -> None:
     """Fills the bank with the domain's reference history, once, with a progress bar; goes on where an earlier start stopped."""
-    drawn = (draw(process, domain, "bundled", number, horizon=RECORDED)[1] for number in range(count))
-    anchors = [anchor for trajectory in drawn for anchor in anchors_of(domain, trajectory)]
     kept = await bank.count(domain.name)
+    anchors = await asyncio.to_thread(_bundled, domain, process, count)
     if kept >= len(anchors):
         return
     for start in tqdm(
         range(0, len(anchors), CHUNK), f"{domain.name}: indexing the reference history", unit_scale=CHUNK
     ):
         await bank.add(anchors[start : start + CHUNK])
+
+
+def _bundled(domain: Domain, process: Reference, count: int) -> list[Anchor]:
+    drawn = (draw(process, domain, "bundled", number, horizon=RECORDED)[1] for number in range(count))
+    return [anchor for trajectory in drawn for anchor in anchors_of(domain, trajectory)]
 
 
 def draw(

@@ -10,7 +10,9 @@ from qdrant_client.models import (
     Distance,
     FieldCondition,
     Filter,
+    IsEmptyCondition,
     MatchValue,
+    PayloadField,
     PayloadSchemaType,
     PointStruct,
     Range,
@@ -26,6 +28,8 @@ CHUNK = 64
 """Anchors sent at a time; the timeout is for each."""
 
 CONFLICT = 409
+
+SHARED = IsEmptyCondition(is_empty=PayloadField(key=payload.TENANT))
 
 
 class QdrantAnchorBank:
@@ -54,20 +58,20 @@ class QdrantAnchorBank:
                     await self._client.upsert(self._collection, points, wait=True)
 
     async def nearest(
-        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
+        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0, *, tenant: str
     ) -> tuple[Match, ...]:
         await self._prepare()
         with self._translated():
             vectors = await asyncio.to_thread(self._encoder.encode, [key.text])
             async with asyncio.timeout(self._timeout):
-                return await self._search(vectors[0].tolist(), _like(domain, key, turns), limit, floor)
+                return await self._search(vectors[0].tolist(), _like(domain, key, turns, tenant), limit, floor)
 
     async def count(self, domain: str) -> int:
         await self._prepare()
         with self._translated():
             async with asyncio.timeout(self._timeout):
-                wanted = Filter(must=[_equal("domain", domain)])
-                return (await self._client.count(self._collection, wanted, exact=True)).count
+                shared = Filter(must=[_equal("domain", domain), SHARED])
+                return (await self._client.count(self._collection, shared, exact=True)).count
 
     async def healthy(self) -> bool:
         try:
@@ -135,9 +139,12 @@ class QdrantAnchorBank:
             await self._client.create_payload_index(self._collection, field, kind, wait=True)
 
 
-def _like(domain: str, key: AnchorKey, turns: int) -> Filter:
+def _like(domain: str, key: AnchorKey, turns: int, tenant: str) -> Filter:
     near = FieldCondition(key=payload.TURN, range=Range(gte=key.turn - turns, lte=key.turn + turns))
-    return Filter(must=[_equal("domain", domain), _equal("key.category", key.category), near])
+    return Filter(
+        must=[_equal("domain", domain), _equal("key.category", key.category), near],
+        should=[SHARED, _equal(payload.TENANT, tenant)],
+    )
 
 
 def _equal(field: str, value: str) -> FieldCondition:

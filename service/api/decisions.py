@@ -1,23 +1,26 @@
-"""What was decided, and what a supervisor makes of it."""
+"""What was decided, what a supervisor makes of it, and what followed."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from service.api.callers import Caller, Doorkeeper, Role
+from service.api.draining import Draining
 from service.api.errors import problems
 from service.api.once import IdempotencyKey, Once
+from service.api.overrides import Overrides
 from service.api.permits import PermitDesk
-from service.api.schemas import OutcomeRequest, OverrideRequest
+from service.api.schemas import ErasureRequest, OutcomeRequest, OverrideRequest, StateRequest
 from service.decisions.ledger import Ledger
 from service.decisions.outcome import OutcomeReport
-from service.errors import BadProposal, FieldError, OverrideRefused, UnknownDecision
-from service.vocabulary.decision import Decision, Override
+from service.errors import BadProposal, FieldError, UnknownDecision
+from service.vocabulary.decision import Decision
 from service.vocabulary.domain import Domain
 
 MOST_WAIT_S = 60.0
+READERS = (Role.agent, Role.supervisor, Role.auditor)
 
 
 def router(
@@ -27,30 +30,44 @@ def router(
     once: Once,
     now: Callable[[], datetime],
     desk: PermitDesk,
+    overrides: Overrides,
+    draining: Draining,
 ) -> APIRouter:
     routes = APIRouter(prefix="/v1/decisions", tags=["decisions"])
-    readers = door.opens_to(Role.agent, Role.supervisor)
 
-    @routes.get("", responses=problems(401, 403, 404, 422, 503), dependencies=[door.opens_to(Role.supervisor)])
-    async def pending(limit: Annotated[int, Query(ge=1, le=200)] = 50, after: str = "") -> tuple[Decision, ...]:
+    @routes.get("", responses=problems(401, 403, 404, 422, 503))
+    async def pending(
+        caller: Annotated[Caller, door.opens_to(Role.supervisor, Role.auditor)],
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        after: Annotated[str, Query(max_length=128)] = "",
+    ) -> tuple[Decision, ...]:
         """Escalations that wait for a person, the soonest to end first; `after` is the last one already seen."""
-        return await ledger.pending(limit, after)
+        return await _pending(ledger, caller, limit, after)
 
-    @routes.get("/{decision_id}", responses=problems(401, 404, 503))
-    async def read(decision_id: str, caller: Annotated[Caller, readers]) -> Decision:
-        """The decision as it was answered, its override if there is one, and its permit while it lasts."""
-        return desk.with_permit(await _find(ledger, decision_id), caller)
+    @routes.get("/{decision_id}", responses=problems(401, 403, 404, 503))
+    async def read(decision_id: str, caller: Annotated[Caller, door.opens_to(*READERS)]) -> Decision:
+        """The decision as it stands, and its permit while it lasts."""
+        return desk.with_permit(await find(ledger, decision_id, caller), caller)
 
-    @routes.get("/{decision_id}/wait", responses=problems(401, 404, 422, 503))
+    @routes.get("/{decision_id}/wait", responses=problems(401, 403, 404, 422, 503))
     async def wait(
         decision_id: str,
-        caller: Annotated[Caller, readers],
+        caller: Annotated[Caller, door.opens_to(*READERS)],
         timeout_s: Annotated[float, Query(gt=0, le=MOST_WAIT_S)] = 30.0,
     ) -> Decision:
-        """Answers as soon as a person has ruled, or when time is up."""
-        decision = await _find(ledger, decision_id)
-        awaited = await ledger.wait(decision_id, timeout_s) if decision.override else decision
-        return desk.with_permit(awaited, caller)
+        """Answers as soon as it no longer waits for a person, or when time is up, or when the service is about to end."""
+        decision = await find(ledger, decision_id, caller)
+        async with draining.cuts_short():
+            decision = await ledger.wait(decision_id, caller.tenant, timeout_s)
+        return desk.with_permit(decision, caller)
+
+    @routes.get("/{decision_id}/events", responses=problems(401, 403, 404, 503))
+    async def history(
+        decision_id: str, caller: Annotated[Caller, door.opens_to(Role.supervisor, Role.auditor)]
+    ) -> tuple[dict[str, Any], ...]:
+        """Everything in the audit chain that concerns it, oldest first."""
+        await find(ledger, decision_id, caller)
+        return tuple(event.model_dump(mode="json") for event in await ledger.history(decision_id, caller.tenant))
 
     @routes.post(
         "/{decision_id}/override", responses=problems(401, 403, 404, 409, 413, 415, 422, 503), response_model=Decision
@@ -62,49 +79,70 @@ def router(
         caller: Annotated[Caller, door.opens_to(Role.supervisor)],
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        """A supervisor's ruling on an escalation: once, for a reason, before it expires. An agent's key is refused."""
+        """A supervisor's ruling, for a reason. With an edited action the answer is the new decision on that action.
+
+        An approval counts once a person, and never from whoever asked; `override.approvals_required` says how many it takes.
+        """
 
         async def ruled() -> bytes:
-            at = await _open_to_override(ledger, decision_id, now())
-            ruling = Override(
-                decision_id=decision_id, ruling=body.ruling, reason=body.reason, supervisor=caller.name, at=at
-            )
-            return desk.with_permit(await ledger.override(ruling), caller).model_dump_json().encode()
+            decision = await find(ledger, decision_id, caller)
+            ruled = await overrides.rule(decision, body, caller)
+            return desk.with_permit(ruled, caller).model_dump_json().encode()
 
-        return await once.answer(request, caller.name, idempotency_key, ruled)
+        return await once.answer(request, caller, idempotency_key, ruled)
 
-    @routes.post("/{decision_id}/outcome", status_code=204, responses=problems(401, 404, 413, 415, 422, 503))
+    @routes.post("/{decision_id}/state", responses=problems(401, 403, 404, 409, 413, 415, 422, 503))
+    async def state(
+        decision_id: str, body: StateRequest, caller: Annotated[Caller, door.opens_to(Role.agent, Role.supervisor)]
+    ) -> Decision:
+        """Asked right before acting: if this is not the state that was judged, whatever was approved is void, for good."""
+        decision = await find(ledger, decision_id, caller)
+        return desk.with_permit(await overrides.still(decision, body.state, caller), caller)
+
+    @routes.post("/{decision_id}/outcome", status_code=204, responses=problems(401, 403, 404, 413, 415, 422, 503))
     async def outcome(
         decision_id: str,
         body: OutcomeRequest,
-        caller: Annotated[Caller, door.opens_to(Role.agent, Role.supervisor)],
+        caller: Annotated[Caller, door.opens_to(Role.outcome, Role.supervisor)],
     ) -> None:
-        """What really happened. A later report corrects an earlier one, and both are kept."""
-        decision = await _find(ledger, decision_id)
+        """What really happened. A later report corrects an earlier one, and both are kept. No agent reports on itself."""
+        decision = await find(ledger, decision_id, caller)
         scale = domains[decision.domain].outcomes.names if decision.domain in domains else ()
         if body.outcome not in scale:
             wrong = FieldError("/outcome", f"not on the scale of {decision.domain}: {', '.join(scale)}")
             raise BadProposal(f"there is no outcome {body.outcome!r}", [wrong])
-        await ledger.report(
-            OutcomeReport(
-                decision_id=decision_id, outcome=body.outcome, at=body.at or now(), reporter=caller.name, note=body.note
-            )
+        note = overrides.struck(decision, body.note)
+        report = OutcomeReport(
+            decision_id=decision_id, outcome=body.outcome, at=body.at or now(), reporter=caller.name, note=note
         )
+        await ledger.report(report, caller.tenant)
+
+    @routes.post("/{decision_id}/erasure", status_code=204, responses=problems(401, 403, 404, 413, 415, 422, 503))
+    async def erase(
+        decision_id: str, body: ErasureRequest, caller: Annotated[Caller, door.opens_to(Role.admin)]
+    ) -> None:
+        """Makes all that was written about it unreadable, for ever; that it was decided, and how, stays in the chain."""
+        await find(ledger, decision_id, caller)
+        await ledger.erase(decision_id, caller.tenant, now(), f"{caller.name}: {body.reason}")
 
     return routes
 
 
-async def _open_to_override(ledger: Ledger, decision_id: str, at: datetime) -> datetime:
-    decision = await _find(ledger, decision_id)
-    if decision.override is None:
-        raise OverrideRefused("this decision was an approval: there is nothing to override")
-    if at > decision.override.expires_at:
-        raise OverrideRefused(f"the time to override this decision ended at {decision.override.expires_at.isoformat()}")
-    return at
-
-
-async def _find(ledger: Ledger, decision_id: str) -> Decision:
-    decision = await ledger.find(decision_id)
-    if decision is None:
+async def find(ledger: Ledger, decision_id: str, caller: Caller) -> Decision:
+    """Raises `UnknownDecision` for what there is not, and for what the caller may not see."""
+    decision = await ledger.find(decision_id, caller.tenant)
+    if decision is None or not caller.sees(decision.domain):
         raise UnknownDecision(f"there is no decision {decision_id!r}")
     return decision
+
+
+async def _pending(ledger: Ledger, caller: Caller, limit: int, after: str) -> tuple[Decision, ...]:
+    """A whole page of what the caller sees, if there is so much."""
+    found: list[Decision] = []
+    while len(found) < limit:
+        page = await ledger.pending(caller.tenant, limit, after)
+        found += [decision for decision in page if caller.sees(decision.domain)]
+        if len(page) < limit:
+            break
+        after = page[-1].decision_id
+    return tuple(found[:limit])

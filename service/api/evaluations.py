@@ -12,10 +12,11 @@ from service.api.callers import Caller, Doorkeeper, Role
 from service.api.errors import pointer, problems
 from service.api.once import IdempotencyKey, Once
 from service.api.permits import PermitDesk
+from service.api.rates import Rates
 from service.api.schemas import EvaluationRequest
 from service.decisions.canonical import NotCanonical
 from service.decisions.permit import bind
-from service.errors import BadProposal, CallerGone, FieldError, UnknownDomain
+from service.errors import BadProposal, CallerGone, FieldError, NotAllowed, UnknownDomain
 from service.guardrail import Guardrail
 from service.vocabulary.decision import Decision
 from service.vocabulary.domain import Domain
@@ -29,12 +30,13 @@ def router(
     once: Once,
     examples: dict[str, Example],
     desk: PermitDesk,
+    rates: Rates,
 ) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["evaluations"])
 
     @routes.post(
         "/evaluations",
-        responses=problems(401, 404, 409, 413, 415, 422, 503),
+        responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503),
         summary="What happens if I do this?",
         response_model=Decision,
     )
@@ -45,33 +47,39 @@ def router(
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         """Approve or escalate, with the evidence. An escalation is an answer (200), not an error."""
-        proposal = read_proposal(domains, body, caller.name)
+        proposal = read_proposal(domains, body, caller)
 
         async def decided() -> bytes:
-            decision = await _unless_gone(request, guardrail.evaluate(proposal, body.options))
+            with rates.buying(caller, guardrail.steps(proposal.domain, body.options)) as purchase:
+                decision = await _unless_gone(request, guardrail.evaluate(proposal, body.options))
+                purchase.pay(decision)
             return desk.with_permit(decision, caller).model_dump_json().encode()
 
-        return await once.answer(request, caller.name, idempotency_key, decided)
+        return await once.answer(request, caller, idempotency_key, decided)
 
     return routes
 
 
-def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest, agent: str) -> Proposal:
-    """Raises `UnknownDomain`, or `BadProposal` naming the fields."""
+def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest, caller: Caller) -> Proposal:
+    """Raises `UnknownDomain`, `NotAllowed`, or `BadProposal` naming the fields."""
     domain = domains.get(body.domain)
     if domain is None:
         raise UnknownDomain(f"there is no domain {body.domain!r}; there are {', '.join(domains)}")
+    if not caller.sees(domain.name):
+        raise NotAllowed(f"this credential is for {', '.join(sorted(caller.domains))}, not {domain.name}")
     try:
         state = domain.state_type.model_validate(body.state)
     except ValidationError as error:
         found = [FieldError(pointer(("state", *each["loc"])), each["msg"]) for each in error.errors()]
         raise BadProposal(f"the state is not a {domain.name} state", found) from error
     try:
-        bound = bind(agent, body.action, body.state)
+        bound = bind(caller.name, body.action, body.state)
     except NotCanonical as error:
         found = [FieldError(pointer(error.path), str(error))]
         raise BadProposal("not every reader would read the same", found) from error
-    return Proposal(domain=domain.name, state=state, action=body.action, asker=body.context, bound=bound)
+    return Proposal(
+        domain=domain.name, state=state, action=body.action, asker=body.context, bound=bound, tenant=caller.tenant
+    )
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Decision]) -> Decision:

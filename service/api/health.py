@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Mapping
 
 from fastapi import APIRouter, Response
 
+from service.api.draining import Draining
 from service.guardrail import Rooms
 
 PATIENCE_S = 1.0
 
 
-def router(rooms: Rooms) -> APIRouter:
+def router(rooms: Rooms, draining: Draining) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get("/livez")
@@ -22,7 +23,10 @@ def router(rooms: Rooms) -> APIRouter:
         "/readyz", responses={503: {"description": "Some part cannot do its work; `trouble` says which, and why"}}
     )
     async def ready(response: Response) -> dict[str, str | dict[str, bool] | dict[str, str]]:
-        """Asks every part now: the world model, the recorded history, and whether the ledger takes a write."""
+        """Asks every part now: the world model, the recorded history, and whether the ledger takes a write. Not when about to end."""
+        if draining.began:
+            response.status_code = 503
+            return {"status": "draining", "parts": {}, "trouble": {"service": "it is about to end: ask another"}}
         asked: Mapping[str, Awaitable[str]] = {
             "world": rooms.world.trouble(),
             "anchors": _unless(rooms.bank.healthy(), "recorded history cannot be asked"),
@@ -43,6 +47,7 @@ async def _unless(healthy: Awaitable[bool], trouble: str) -> str:
 
 async def _soon(answer: Awaitable[str]) -> str:
     try:
-        return await asyncio.wait_for(answer, PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            return await answer
     except TimeoutError:
         return "no answer in time"

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Header, Request, Response
 
+from service.api.callers import Caller
 from service.decisions.claim import Answered, Begun, Claim, InFlight
 from service.decisions.ledger import Ledger
 from service.errors import RequestInFlight
@@ -34,13 +35,13 @@ class Once:
         self._ledger, self._now = ledger, now
 
     async def answer(
-        self, request: Request, caller: str, key: str | None, work: Callable[[], Awaitable[bytes]]
+        self, request: Request, caller: Caller, key: str | None, work: Callable[[], Awaitable[bytes]]
     ) -> Response:
         """Raises `KeyReused`, `RequestInFlight`, and what `work` raises."""
         if key is None:
             return Response(await work(), media_type=JSON)
         body_hash = hashlib.sha256(await request.body()).hexdigest()
-        claim = Claim(caller, f"{request.method} {request.url.path}", key, body_hash)
+        claim = Claim(f"{caller.tenant}\n{caller.name}", f"{request.method} {request.url.path}", key, body_hash)
         standing = await self._ledger.begin(claim, self._now())
         if isinstance(standing, Answered):
             return Response(standing.body, standing.status, {REPLAYED: "true"}, JSON)

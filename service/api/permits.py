@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from service.api.callers import Caller, Role
 from service.decisions.permit import Issuer, seconds, sign
 from service.decisions.signing import BadSigningKeys, KeyRing, PublicKeys
+from service.decisions.switches import Switches
 from service.errors import SigningUnavailable
 from service.vocabulary.decision import Decision
 
@@ -19,12 +20,15 @@ class PermitDesk:
 
     issuer: Issuer
     keys: KeyRing
+    switches: Switches
     now: Callable[[], datetime]
 
     def with_permit(self, decision: Decision, caller: Caller) -> Decision:
         """Raises `SigningUnavailable`."""
         bound = decision.proposal.bound
-        if bound is None or (caller.name != bound.agent and caller.role is not Role.supervisor):
+        if bound is None or (caller.name != bound.agent and not caller.may(Role.supervisor)):
+            return decision
+        if self.switches.off(caller.tenant, decision.domain, bound.agent):
             return decision
         claims = self.issuer.claims(decision, bound)
         if claims is None or seconds(self.now()) >= claims.exp:

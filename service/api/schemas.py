@@ -1,11 +1,11 @@
 """What callers send. What they get back is the decision itself."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
+from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
 
 from service.guardrail import Options
-from service.vocabulary.decision import OverrideRuling
+from service.vocabulary.decision import OverrideCode, OverrideRuling
 from service.vocabulary.frozen import Frozen
 from service.vocabulary.proposal import Action, Asker
 
@@ -20,13 +20,51 @@ class EvaluationRequest(Frozen):
     context: Asker = Asker()
 
 
-class OverrideRequest(Frozen):
-    """A supervisor's ruling on an escalation, and why."""
+Reasoned = Annotated[str, StringConstraints(strip_whitespace=True, min_length=8, max_length=2_000)]
 
-    ruling: OverrideRuling
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8, max_length=2_000)] = Field(
-        description="Why, in a sentence that will be read later"
+
+class OverrideRequest(Frozen):
+    """A supervisor's ruling, and why: on an escalation either way, on an approval a denial."""
+
+    ruling: Literal[OverrideRuling.approved, OverrideRuling.denied]
+    code: Literal[
+        OverrideCode.mitigated,
+        OverrideCode.risk_accepted,
+        OverrideCode.evidence_wrong,
+        OverrideCode.emergency,
+        OverrideCode.unsafe,
+        OverrideCode.other,
+    ] = Field(description="Why, in a word that can be counted")
+    reason: Reasoned = Field(description="Why, in a sentence that will be read later")
+    action: Action | None = Field(
+        default=None,
+        description="Only with `approved`: this action instead. It is simulated as any other, and decides anew",
     )
+
+    @model_validator(mode="after")
+    def _edits_to_approve(self) -> Self:
+        if self.action is not None and self.ruling is not OverrideRuling.approved:
+            raise ValueError("an edited action goes with ruling approved")
+        return self
+
+
+class StateRequest(Frozen):
+    """The state as it is right before the action is carried out, as whole as it was sent to be judged."""
+
+    state: dict[str, JsonValue]
+
+
+class ErasureRequest(Frozen):
+    """Why the free text of a decision must go."""
+
+    reason: Reasoned
+
+
+class SwitchRequest(Frozen):
+    """Off or on again, and why."""
+
+    off: bool
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8, max_length=500)]
 
 
 class OutcomeRequest(Frozen):

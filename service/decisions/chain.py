@@ -31,6 +31,8 @@ class Kind(StrEnum):
     policy = "policy"
     model = "model"
     key = "key"
+    switch = "switch"
+    erasure = "erasure"
     checkpoint = "checkpoint"
     adopted_decision = "adopted_decision"
     adopted_override = "adopted_override"

@@ -4,23 +4,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel
-from pydantic_core import from_json
-
 from service.decisions.chain import Draft, Kind, sorted_json, spelt
+from service.decisions.dossier import Dossier, told
 from service.decisions.outcome import OutcomeReport
-from service.errors import LedgerUnavailable, OverrideRefused, UnknownDecision
-from service.vocabulary.decision import Decision, Override, OverrideRuling
+from service.errors import LedgerUnavailable, UnknownDecision
+from service.vocabulary.decision import Decision, Override, OverrideCode, OverrideRuling
+from service.vocabulary.verdict import Ruling
 
-HOUSE = "house"
-"""The tenant where nobody named one."""
 NOBODY = ""
-"""Who denies an escalation that ran out."""
-NoteKind = Literal[Kind.policy, Kind.model, Kind.key]
-
-
-def told(value: BaseModel) -> str:
-    return sorted_json(from_json(value.model_dump_json())).decode()
+"""Under whose name an escalation ran out."""
+NoteKind = Literal[Kind.policy, Kind.model, Kind.key, Kind.switch]
 
 
 def decided(decision: Decision, tenant: str) -> Draft:
@@ -39,12 +32,16 @@ def noted(kind: NoteKind, subject: str, body: Mapping[str, Any], at: datetime, t
     return Draft(at, tenant, kind, subject, sorted_json(dict(body)).decode())
 
 
+def erased(decision_id: str, tenant: str, at: datetime, by: str) -> Draft:
+    return Draft(at, tenant, Kind.erasure, decision_id, sorted_json({"by": by}).decode())
+
+
 def ran_out(decision_id: str, now: datetime) -> Override:
-    """Nobody ruled in time: denied."""
     return Override(
         decision_id=decision_id,
-        ruling=OverrideRuling.denied,
-        reason="expired",
+        ruling=OverrideRuling.expired,
+        code=OverrideCode.expired,
+        reason="nobody ruled in time",
         supervisor=NOBODY,
         at=now.astimezone(UTC),
     )
@@ -53,35 +50,41 @@ def ran_out(decision_id: str, now: datetime) -> Override:
 def present(decision_id: str, decision: Decision | None) -> Decision:
     """Raises `UnknownDecision` where there is none."""
     if decision is None:
-        raise UnknownDecision(f"there is no decision {decision_id}")
+        raise _unknown(decision_id)
     return decision
 
 
-def known(decision_id: str, kept: str | None) -> Decision:
-    """The decision in a row. Raises `UnknownDecision` where there is no row."""
-    return present(decision_id, None if kept is None else Decision.model_validate_json(kept))
+def own(kept: Dossier | None, tenant: str) -> Dossier | None:
+    """The one way to a decision: another tenant's is none."""
+    return kept if kept and kept.tenant == tenant else None
 
 
-def is_new(decision: Decision, kept: str | None) -> bool:
+def known(decision_id: str, kept: Dossier | None, tenant: str) -> Dossier:
+    """Raises `UnknownDecision` where there is none, or it is another tenant's."""
+    found = own(kept, tenant)
+    if found is None:
+        raise _unknown(decision_id)
+    return found
+
+
+def is_new(decision: Decision, kept: Dossier | None, tenant: str) -> bool:
     """The same again is not new. Raises `LedgerUnavailable` for another under the same id."""
-    if kept is not None and sorted_json(from_json(kept)).decode() != told(decision):
+    if kept is not None and not (kept.tenant == tenant and kept.is_of(decision)):
         raise LedgerUnavailable(f"another decision is kept as {decision.decision_id}")
     return kept is None
 
 
-def unruled(ruling: str | None) -> None:
-    """Raises `OverrideRefused` if there is a ruling."""
-    if ruling is not None:
-        raise OverrideRefused("this decision has been ruled on already")
-
-
-def whole(decision: Decision, ruling: str | None) -> Decision:
-    return decision.model_copy(update={"overridden": Override.model_validate_json(ruling) if ruling else None})
+def is_erasable(decision_id: str, kept: Dossier) -> bool:
+    """What is erased already need not be. Raises `LedgerUnavailable` for what was never sealed: the chain holds its very words."""
+    if not (kept.seal.salt or kept.seal.erased):
+        raise LedgerUnavailable(f"{decision_id} was kept without a vault: its text is in the audit chain, for good")
+    return not kept.seal.erased
 
 
 def due(decision: Decision) -> str | None:
     """Where an escalation stands in the queue of those that wait: by when it ends, then by its id."""
-    return f"{spelt(decision.override.expires_at)}|{decision.decision_id}" if decision.override else None
+    terms = decision.override if decision.ruling is Ruling.escalate else None
+    return f"{spelt(terms.expires_at)}|{decision.decision_id}" if terms else None
 
 
 def due_before(now: datetime) -> str:
@@ -91,3 +94,7 @@ def due_before(now: datetime) -> str:
 
 def decision_of(due: str) -> str:
     return due.split("|", 1)[1]
+
+
+def _unknown(decision_id: str) -> UnknownDecision:
+    return UnknownDecision(f"there is no decision {decision_id}")

@@ -105,9 +105,9 @@ class Issuer:
 
     def claims(self, decision: Decision, bound: Bound) -> Claims | None:
         """What this decision permits: an approval from its own time on, an override from the supervisor's; else nothing."""
-        if decision.ruling is Ruling.approve:
-            return self._granted(PermitKind.approval, decision, bound, decision.at)
         ruled = decision.overridden
+        if decision.ruling is Ruling.approve and ruled is None:
+            return self._granted(PermitKind.approval, decision, bound, decision.at)
         if ruled is not None and ruled.ruling is OverrideRuling.approved:
             return self._granted(PermitKind.override, decision, bound, ruled.at)
         return None

@@ -1,210 +1,243 @@
 """Decisions in a Redis that writes every command to its disk before it answers: one ledger for many processes."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
-
-from redis.exceptions import RedisError
+from typing import Any
 
 from service.decisions import entry
-from service.decisions.chain import Event, Sealer
+from service.decisions.chain import Event, Sealer, sorted_json
 from service.decisions.claim import Begun, Claim, Standing
-from service.decisions.entry import HOUSE, NoteKind
+from service.decisions.dossier import Dossier, Seal
+from service.decisions.entry import NoteKind
 from service.decisions.outcome import OutcomeReport
-from service.decisions.redis_chain import DECISIONS, NOTES, REPORTS, RULINGS, WAITING, Entry, Found, Plan, RedisChain
+from service.decisions.patience import Patience
+from service.decisions.redis_chain import (
+    DECISIONS,
+    ERASURES,
+    NOTES,
+    QUEUES,
+    REPORTS,
+    RULINGS,
+    WAITING,
+    Entry,
+    Kept,
+    Plan,
+    RedisChain,
+    queue_of,
+)
 from service.decisions.redis_claims import RedisClaims
+from service.decisions.ruling import waits
+from service.decisions.vault import Vault
 from service.decisions.watch import Watch
 from service.errors import LedgerUnavailable
 from service.vocabulary.decision import Decision, Override
 
-T = TypeVar("T")
-
 EXPIRED_AT_ONCE = 100
-NOTHING = Found("", ())
+LAST = "~"
+"""Sorts after every time."""
 
 
 class RedisLedger:
     """Refuses a server that is not set to keep what it acknowledges, unless `vouched`: its operator says that it is.
 
-    Commands it needs: PING, HELLO, AUTH, CONFIG GET, EVAL, EVALSHA, and on keys `premortem:*` GET, HGET,
-    HMGET, HEXISTS, HSETNX, ZADD, ZREM, ZRANGEBYLEX; SET on `head`, HSET on `notes`, INCRBY on `pulse`; on `claim:*`
-    HGETALL, HGET, HSET, DEL, EXPIRE. Nothing else: none of them can change or remove an event.
+    Commands it needs: PING, HELLO, AUTH, CONFIG GET, BGREWRITEAOF, EVAL, EVALSHA, and on keys `premortem:*` GET, HGET,
+    HMGET, HEXISTS, HSETNX, ZADD, ZREM, ZMSCORE, ZRANGEBYLEX; SET on `head`, HSET and HGETALL on `notes`, HDEL on `salts`,
+    INCRBY on `pulse`; on `claim:*` HGETALL, HGET, HSET, DEL, EXPIRE. Nothing else: none of them can change or remove an
+    event. A server that is vouched for is not told to BGREWRITEAOF: when its files forget what was erased is its operator's.
     """
 
     name = "redis"
 
-    def __init__(self, url: str, patience_s: float = 2.0, sealer: Sealer | None = None, vouched: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        patience_s: float = 2.0,
+        sealer: Sealer | None = None,
+        vouched: bool = False,
+        vault: Vault | None = None,
+    ) -> None:
         self._chain = RedisChain(url, patience_s, sealer, vouched)
         self._claims = RedisClaims(self._chain)
-        self._patience = patience_s
-        self._writes: set[asyncio.Task[Any]] = set()
-        self._watch = Watch(self._ruled)
-        self._closed = False
+        self._patience, self._vault = Patience(patience_s), vault
+        self._watch = Watch(self._free)
 
-    async def append(self, decision: Decision, tenant: str = HOUSE) -> None:
+    async def append(self, decision: Decision, tenant: str, supersede: Override | None = None) -> None:
         async def plan() -> Plan[None]:
-            found = await self._chain.read(decision.decision_id, DECISIONS)
-            if not entry.is_new(decision, found.body(0)):
+            id, replaced = decision.decision_id, [supersede] if supersede else []
+            found = await self._chain.read(id, *[each.decision_id for each in replaced])
+            if not entry.is_new(decision, self._dossier(found.kept[0]), tenant):
                 return Plan(found, [], None)
-            draft = entry.decided(decision, tenant)
-            return Plan(found, [Entry(DECISIONS, draft.subject, draft, entry.due(decision) or "")], None)
+            seal = Seal.fresh(self._vault)
+            draft = seal.close(entry.decided(decision, tenant))
+            made = Entry(DECISIONS, id, draft, entry.due(decision) or "", seal.salt or b"")
+            rulings = [self._ruling(each, found.kept[1], tenant) for each in replaced]
+            return Plan(found, [made, *[ruling for _, ruling in rulings]], None)
 
-        await self._write(lambda: self._chain.write(plan))
+        await self._patience.write(lambda: self._chain.write(plan))
 
-    async def find(self, decision_id: str) -> Decision | None:
+    async def find(self, decision_id: str, tenant: str) -> Decision | None:
         async def read() -> Decision | None:
-            found = await self._chain.read(decision_id, DECISIONS, RULINGS)
-            kept = found.body(0)
-            return None if kept is None else entry.whole(entry.known(decision_id, kept), found.body(1))
+            dossier = entry.own(self._dossier(*(await self._chain.read(decision_id)).kept), tenant)
+            return dossier.standing() if dossier else None
 
-        return await self._read(read)
+        return await self._patience.read(read)
 
-    async def override(self, override: Override) -> Decision:
+    async def override(self, override: Override, tenant: str) -> Decision:
         async def plan() -> Plan[Decision]:
-            return await self._ruling(override)
+            found = await self._chain.read(override.decision_id)
+            standing, ruling = self._ruling(override, found.kept[0], tenant)
+            return Plan(found, [ruling], standing)
 
-        return await self._write(lambda: self._chain.write(plan))
+        return await self._patience.write(lambda: self._chain.write(plan))
 
-    async def pending(self, limit: int, after: str = "") -> tuple[Decision, ...]:
+    async def pending(self, tenant: str, limit: int, after: str = "") -> tuple[Decision, ...]:
         async def read() -> tuple[Decision, ...]:
-            low = "-"
+            queue, low = queue_of(tenant), ""
             if after:
-                kept = (await self._chain.read(after, DECISIONS)).body(0)
-                low = f"({entry.due(entry.known(after, kept)) or ''}"
-            ids = [entry.decision_of(due) for due in await self._chain.between(WAITING, low, "+", limit)]
-            seqs = await self._chain.many(DECISIONS, ids)
-            events = await self._chain.lines([int(seq) for seq in seqs if seq])
-            return tuple(Decision.model_validate_json(event.body) for event in events)
+                found = await self._chain.read(after)
+                low = entry.due(entry.known(after, self._dossier(found.kept[0]), tenant).made()) or ""
+            places = await self._chain.between(QUEUES, f"({queue}{low}", f"({queue}{LAST}", limit)
+            ids = [entry.decision_of(place.removeprefix(queue)) for place in places]
+            kept = (await self._chain.read(*ids)).kept
+            dossiers = [entry.known(id, self._dossier(each), tenant) for id, each in zip(ids, kept, strict=True)]
+            return tuple(dossier.standing() for dossier in dossiers)
 
-        return await self._read(read)
+        return await self._patience.read(read)
 
     async def expire(self, now: datetime) -> tuple[Decision, ...]:
         async def plan() -> Plan[tuple[Decision, ...]]:
             late = await self._chain.between(WAITING, "-", f"({entry.due_before(now)}", EXPIRED_AT_ONCE)
-            planned = [await self._ruling(entry.ran_out(entry.decision_of(due), now)) for due in late]
-            entries = [entry for each in planned for entry in each.entries]
-            return Plan(planned[0].found if planned else NOTHING, entries, tuple(each.answer for each in planned))
+            found = await self._chain.read(*map(entry.decision_of, late))
+            kept = [each for each in found.kept if each]
+            ruled = [
+                self._ruling(entry.ran_out(each.decision.subject, now), each, each.decision.tenant) for each in kept
+            ]
+            return Plan(found, [ruling for _, ruling in ruled], tuple(standing for standing, _ in ruled))
 
-        denied: tuple[Decision, ...] = ()
-        while more := await self._write(lambda: self._chain.write(plan)):
-            denied += more
-        return denied
+        expired: tuple[Decision, ...] = ()
+        while more := await self._patience.write(lambda: self._chain.write(plan)):
+            expired += more
+        return expired
 
-    async def wait(self, decision_id: str, timeout_s: float) -> Decision:
-        decision = entry.present(decision_id, await self.find(decision_id))
-        if decision.override is None or decision.overridden:
+    async def wait(self, decision_id: str, tenant: str, timeout_s: float) -> Decision:
+        decision = entry.present(decision_id, await self.find(decision_id, tenant))
+        due = entry.due(decision)
+        if due is None or not waits(decision):
             return decision
-        await self._watch.ruling(decision_id, timeout_s)
-        return entry.present(decision_id, await self.find(decision_id))
+        await self._watch.settled(due, timeout_s)
+        return entry.present(decision_id, await self.find(decision_id, tenant))
 
-    async def report(self, report: OutcomeReport) -> None:
+    async def report(self, report: OutcomeReport, tenant: str) -> None:
         async def plan() -> Plan[None]:
-            found = await self._chain.read(report.decision_id, DECISIONS)
-            entry.known(report.decision_id, found.body(0))
-            if report in await self._reports(report.decision_id):
+            found = await self._chain.read(report.decision_id)
+            dossier = entry.known(report.decision_id, self._dossier(found.kept[0]), tenant)
+            if not dossier.is_news(report, [each.body for each in await self._reports(report.decision_id)]):
                 return Plan(found, [], None)
             field = f"{report.decision_id}\0{found.head.seq + 1:016d}"
-            return Plan(found, [Entry(REPORTS, field, entry.reported(report, found.tenant))], None)
+            return Plan(found, [Entry(REPORTS, field, dossier.seal.close(entry.reported(report, tenant)))], None)
 
-        await self._write(lambda: self._chain.write(plan))
+        await self._patience.write(lambda: self._chain.write(plan))
 
-    async def reports(self, decision_id: str) -> tuple[OutcomeReport, ...]:
-        return await self._read(lambda: self._reports(decision_id))
+    async def reports(self, decision_id: str, tenant: str) -> tuple[OutcomeReport, ...]:
+        async def read() -> tuple[OutcomeReport, ...]:
+            events = await self._reports(decision_id)
+            dossier = entry.own(self._dossier(*(await self._chain.read(decision_id)).kept), tenant)
+            return dossier.reports([each.body for each in events]) if dossier else ()
 
-    async def note(
-        self, kind: NoteKind, subject: str, body: Mapping[str, Any], at: datetime, tenant: str = HOUSE
-    ) -> None:
+        return await self._patience.read(read)
+
+    async def history(self, decision_id: str, tenant: str) -> tuple[Event, ...]:
+        async def read() -> tuple[Event, ...]:
+            reports = await self._reports(decision_id)
+            kept = (await self._chain.read(decision_id)).kept[0]
+            dossier = entry.known(decision_id, self._dossier(kept), tenant)
+            events = [*(kept.events if kept else ()), *reports]
+            return tuple(dossier.opened(event) for event in sorted(events, key=lambda each: each.seq))
+
+        return await self._patience.read(read)
+
+    async def note(self, kind: NoteKind, subject: str, body: Mapping[str, Any], at: datetime, tenant: str) -> None:
         async def plan() -> Plan[None]:
             draft = entry.noted(kind, subject, body, at, tenant)
-            field = f"{kind} {subject}"
-            found = await self._chain.read(field, NOTES)
-            return Plan(found, [] if found.body(0) == draft.body else [Entry(NOTES, field, draft)], None)
+            field = sorted_json([kind, tenant, subject]).decode()
+            found = await self._chain.read()
+            last = await self._chain.lines([int(seq) for seq in await self._chain.many(NOTES, [field]) if seq])
+            said = [event.body for event in last] == [draft.body]
+            return Plan(found, [] if said else [Entry(NOTES, field, draft)], None)
 
-        await self._write(lambda: self._chain.write(plan))
+        await self._patience.write(lambda: self._chain.write(plan))
+
+    async def noted(self, kind: NoteKind) -> tuple[Event, ...]:
+        async def read() -> tuple[Event, ...]:
+            of_kind = (sorted_json([kind]).decode()[:-1], f"{kind} ")
+            fields = await self._chain.every(NOTES)
+            events = await self._chain.lines(sorted(seq for field, seq in fields.items() if field.startswith(of_kind)))
+            last = {(event.tenant, event.subject): event for event in events}
+            return tuple(sorted(last.values(), key=lambda each: each.seq))
+
+        return await self._patience.read(read)
 
     async def events(self, after: int, limit: int) -> tuple[Event, ...]:
         async def read() -> tuple[Event, ...]:
-            last = (await self._chain.read("")).head.seq
+            last = (await self._chain.read()).head.seq
             return await self._chain.lines(range(after + 1, min(after + limit, last) + 1))
 
-        return await self._read(read)
+        return await self._patience.read(read)
+
+    async def erase(self, decision_id: str, tenant: str, at: datetime, by: str) -> None:
+        """Answers kept under an `Idempotency-Key` are not touched: they are forgotten a day after they were asked for."""
+
+        async def plan() -> Plan[None]:
+            found = await self._chain.read(decision_id)
+            dossier = entry.known(decision_id, self._dossier(found.kept[0]), tenant)
+            draft = entry.erased(decision_id, tenant, at, by)
+            erasable = entry.is_erasable(decision_id, dossier)
+            return Plan(found, [Entry(ERASURES, decision_id, draft)] if erasable else [], None)
+
+        async def write() -> None:
+            await self._chain.write(plan)
+            await self._chain.rewrite()
+
+        await self._patience.write(write)
 
     async def begin(self, claim: Claim, now: datetime) -> Standing:
-        return await self._write(lambda: self._claims.begin(claim, now))
+        return await self._patience.write(lambda: self._claims.begin(claim, now))
 
     async def finish(self, begun: Begun, status: int, body: bytes) -> None:
-        await self._write(lambda: self._claims.finish(begun, status, body))
+        await self._patience.write(lambda: self._claims.finish(begun, status, body))
 
     async def abandon(self, begun: Begun) -> None:
-        await self._write(lambda: self._claims.abandon(begun))
+        await self._patience.write(lambda: self._claims.abandon(begun))
 
     async def healthy(self) -> bool:
         try:
-            await self._write(self._chain.beat)
+            await self._patience.write(self._chain.beat)
         except LedgerUnavailable:
             return False
         return True
 
     async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._patience.close():
             await self._watch.aclose()
-            if self._writes:
-                await asyncio.wait(self._writes, timeout=self._patience)
+            await self._patience.finish()
             await self._chain.client.aclose()
 
-    async def _ruling(self, override: Override) -> Plan[Decision]:
-        found = await self._chain.read(override.decision_id, DECISIONS, RULINGS)
-        decision = entry.known(override.decision_id, found.body(0))
-        entry.unruled(found.body(1))
-        draft = entry.ruled(override, found.tenant)
-        answer = entry.whole(decision, draft.body)
-        return Plan(found, [Entry(RULINGS, draft.subject, draft, entry.due(decision) or "")], answer)
+    def _dossier(self, kept: Kept | None) -> Dossier | None:
+        return kept.dossier(self._vault) if kept else None
 
-    async def _reports(self, decision_id: str) -> tuple[OutcomeReport, ...]:
+    def _ruling(self, override: Override, kept: Kept | None, tenant: str) -> tuple[Decision, Entry]:
+        """How the decision would stand, and what would be written."""
+        id = override.decision_id
+        dossier = entry.known(id, self._dossier(kept), tenant)
+        standing = dossier.admit(override)
+        nth = len(dossier.rulings) + 1
+        draft = dossier.seal.close(entry.ruled(override, tenant))
+        due = "" if waits(standing) else entry.due(standing) or ""
+        return standing, Entry(RULINGS, id if nth == 1 else f"{id}\0{nth}", draft, due)
+
+    async def _reports(self, decision_id: str) -> tuple[Event, ...]:
         fields = await self._chain.between(REPORTS, f"[{decision_id}\0", f"({decision_id}\1")
-        events = await self._chain.lines([int(field.rpartition("\0")[2]) for field in fields])
-        return tuple(OutcomeReport.model_validate_json(event.body) for event in events)
+        return await self._chain.lines([int(field.rpartition("\0")[2]) for field in fields])
 
-    async def _ruled(self, ids: Collection[str]) -> Collection[str]:
-        asked = list(ids)
-        kept = await self._read(lambda: self._chain.many(RULINGS, asked))
-        return [id for id, seq in zip(asked, kept, strict=True) if seq is not None]
-
-    async def _write(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What was begun is finished even if the caller leaves: a half-known write would be worse than a late one."""
-        self._refuse_if_closed()
-        task = asyncio.create_task(work())
-        self._writes.add(task)
-        task.add_done_callback(self._done)
-        return await self._answer(asyncio.shield(task))
-
-    async def _read(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Behind the writes that were begun here before it."""
-
-        async def read() -> T:
-            if before:
-                await asyncio.wait(before)
-            return await work()
-
-        self._refuse_if_closed()
-        before = set(self._writes)
-        return await self._answer(read())
-
-    async def _answer(self, answer: Awaitable[T]) -> T:
-        try:
-            return await asyncio.wait_for(answer, self._patience)
-        except TimeoutError as error:
-            raise LedgerUnavailable(f"the ledger did not answer within {self._patience} s") from error
-        except (RedisError, OSError, ValueError) as error:
-            raise LedgerUnavailable(f"the ledger cannot be used: {error}") from error
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._writes.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise LedgerUnavailable("the ledger is closed")
+    async def _free(self, dues: Collection[str]) -> Collection[str]:
+        return await self._patience.read(lambda: self._chain.gone(WAITING, list(dues)))

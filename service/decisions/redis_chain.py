@@ -12,17 +12,21 @@ from typing import Any, Generic, TypeVar, cast
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError
+from redis.exceptions import ConnectionError, NoPermissionError, NoScriptError, ResponseError
 
 from service.decisions.chain import Draft, Event, Head, Kind, Sealer, extend
-from service.decisions.entry import HOUSE
-from service.decisions.scripts import READ, WRITE
+from service.decisions.dossier import Dossier, Seal
+from service.decisions.scripts import ADOPT, READ, WRITE
+from service.decisions.vault import Vault
 from service.errors import LedgerUnavailable
 
 T = TypeVar("T")
 
-DECISIONS, RULINGS, NOTES, REPORTS, WAITING = "decisions", "rulings", "notes", "reports", "waiting"
-WRITTEN = ("head", "events", DECISIONS, RULINGS, NOTES, REPORTS, WAITING)
+DECISIONS, RULINGS, NOTES, REPORTS, ERASURES = "decisions", "rulings", "notes", "reports", "erasures"
+WAITING, QUEUES, SALTS = "waiting", "queues", "salts"
+READING = ("head", "events", DECISIONS, RULINGS, SALTS, ERASURES)
+WRITTEN = ("head", "events", DECISIONS, RULINGS, NOTES, REPORTS, WAITING, QUEUES, SALTS, ERASURES)
+ADOPTED = (WAITING, QUEUES, DECISIONS, "events")
 OWED = {
     **{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"},
     "maxmemory-policy": "noeviction",
@@ -38,32 +42,46 @@ class Entry:
     field: str
     draft: Draft
     due: str = ""
+    salt: bytes = b""
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        return self.index, self.field, self.due
+    def place(self) -> tuple[str, str, str, str, bytes]:
+        queue = f"{queue_of(self.draft.tenant)}{self.due}" if self.due else ""
+        return self.index, self.field, self.due, queue, self.salt
+
+
+NOWHERE = ("", "", "", "", b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A decision's events, itself first, and its salt."""
+
+    decision: Event
+    rulings: Sequence[Event]
+    erasure: Event | None
+    salt: bytes | None
+
+    @property
+    def events(self) -> Sequence[Event]:
+        return [self.decision, *self.rulings, *([self.erasure] if self.erasure else [])]
+
+    def dossier(self, vault: Vault | None) -> Dossier:
+        seal = Seal(vault, self.salt, self.erasure is not None)
+        return Dossier(self.decision.tenant, self.decision.body, [each.body for each in self.rulings], seal)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The chain's end as it is told, and the events that were asked for, all as of one moment."""
+    """The chain's end as it is told, and the decisions that were asked for, all as of one moment."""
 
     told: str
-    events: tuple[Event | None, ...]
+    kept: Sequence[Kept | None] = ()
 
     @property
     def head(self) -> Head:
         seq, _, hash = self.told.partition(" ")
         return Head(int(seq), hash) if seq else Head()
-
-    def body(self, at: int) -> str | None:
-        event = self.events[at]
-        return event.body if event else None
-
-    @property
-    def tenant(self) -> str:
-        """Whose the first event that was asked for is."""
-        return self.events[0].tenant if self.events[0] else HOUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +98,16 @@ class RedisChain:
         self.client: Redis = Redis.from_url(
             url, socket_timeout=patience_s, socket_connect_timeout=patience_s, retry=Retry(NoBackoff(), 0)
         )
-        self._sealer, self._checked = sealer, trusted
+        self._sealer, self._checked = sealer, False
         self._trusted, self._written = trusted, 0
         self._turn = asyncio.Lock()
 
     def key(self, name: str) -> str:
         return f"premortem:{name}"
 
-    async def read(self, field: str, *indexes: str) -> Found:
-        head, *lines = await self.run(READ, ["head", "events", *indexes], [field])
-        return Found(head.decode(), tuple(Event.model_validate_json(line) if line else None for line in lines))
+    async def read(self, *ids: str) -> Found:
+        head, *kept = await self.run(READ, READING, ids)
+        return Found(head.decode(), tuple(_kept(*each) if each else None for each in kept))
 
     async def beat(self) -> None:
         await self.call(lambda: self.client.incr(self.key("pulse")))
@@ -115,6 +133,27 @@ class RedisChain:
         )
         return [member.decode() for member in found]
 
+    async def gone(self, name: str, members: Sequence[str]) -> list[str]:
+        """Those that are not in a sorted set."""
+        scores = await self.call(lambda: self.client.zmscore(self.key(name), list(members)))
+        return [member for member, score in zip(members, scores, strict=True) if score is None]
+
+    async def every(self, name: str) -> Mapping[str, int]:
+        """All that an index holds."""
+        found = await self.call(lambda: self.client.hgetall(self.key(name)))
+        return {field.decode(): int(seq) for field, seq in found.items()}
+
+    async def rewrite(self) -> None:
+        """The append-only file, without what was removed. A rewrite that is under way began before: then another."""
+        while not self._trusted:
+            try:
+                await self.call(self.client.bgrewriteaof)
+                return
+            except ResponseError as error:
+                if "in progress" not in str(error):
+                    raise
+                await asyncio.sleep(0.05)
+
     async def write(self, plan: Callable[[], Awaitable[Plan[T]]]) -> T:
         """One at a time here, and again for as long as other processes are faster."""
         async with self._turn:
@@ -131,8 +170,8 @@ class RedisChain:
         end, places = f"{events[-1].seq} {events[-1].hash}", iter(entries)
         told: list[str | bytes] = []
         for event in events:
-            index, field, due = ("", "", "") if event.kind is Kind.checkpoint else next(places).place
-            told += [index, field, str(event.seq), due, event.line()]
+            index, field, due, queue, salt = NOWHERE if event.kind is Kind.checkpoint else next(places).place
+            told += [index, field, str(event.seq), due, queue, salt, event.line()]
         try:
             put = await self.run(WRITE, WRITTEN, [found.told, end, "0", *told], again=False)
         except ConnectionError:  # it may have been written all the same: then its line is there
@@ -166,8 +205,13 @@ class RedisChain:
 
     async def _check(self) -> None:
         """At first, and after every lost connection, for it may be another server. Raises `LedgerUnavailable`."""
-        if self._checked:
-            return
+        if not self._checked:
+            if not self._trusted:
+                await self._keeps()
+            await self.client.eval(ADOPT, len(ADOPTED), *[self.key(name) for name in ADOPTED])
+            self._checked = True
+
+    async def _keeps(self) -> None:
         try:
             told = await self.client.config_get(*OWED)
         except NoPermissionError as error:
@@ -176,7 +220,16 @@ class RedisChain:
         wrong = [f"{name} {kept.get(name)} (needs {value})" for name, value in OWED.items() if kept.get(name) != value]
         if wrong:
             raise LedgerUnavailable(f"Redis would not keep what it acknowledges: {', '.join(wrong)}")
-        self._checked = True
+
+
+def queue_of(tenant: str) -> str:
+    """How the places of a tenant's own queue begin; no other tenant's begin so."""
+    return f"{len(tenant.encode())}:{tenant}|"
+
+
+def _kept(salt: bytes, decision: bytes, erasure: bytes, *rulings: bytes) -> Kept:
+    read = Event.model_validate_json
+    return Kept(read(decision), [read(line) for line in rulings], read(erasure) if erasure else None, salt or None)
 
 
 def _text(value: str | bytes) -> str:

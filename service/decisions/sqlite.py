@@ -14,9 +14,12 @@ from typing import Any, TypeVar
 from service.decisions import entry
 from service.decisions.chain import Event, Sealer
 from service.decisions.claim import Begun, Claim, Standing
-from service.decisions.entry import HOUSE, NoteKind
+from service.decisions.entry import NoteKind
 from service.decisions.outcome import OutcomeReport
-from service.decisions.tables import VERSION, Tables
+from service.decisions.ruling import waits
+from service.decisions.schema import VERSION, version
+from service.decisions.tables import Tables
+from service.decisions.vault import Vault
 from service.decisions.watch import Watch
 from service.errors import LedgerUnavailable
 from service.vocabulary.decision import Decision, Override
@@ -36,49 +39,61 @@ class SqliteLedger:
 
     name = "sqlite"
 
-    def __init__(self, path: Path, patience_s: float = 2.0, sealer: Sealer | None = None) -> None:
-        self._path, self._patience, self._sealer = path, patience_s, sealer
+    def __init__(
+        self, path: Path, patience_s: float = 2.0, sealer: Sealer | None = None, vault: Vault | None = None
+    ) -> None:
+        self._path, self._patience, self._sealer, self._vault = path, patience_s, sealer, vault
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._tables: Tables | None = None
         self._jobs: deque[Job] = deque()
-        self._watch = Watch(self._ruled)
+        self._watch = Watch(self._free)
         self._closed = False
 
-    async def append(self, decision: Decision, tenant: str = HOUSE) -> None:
-        await self._write(lambda tables: tables.append(decision, tenant))
+    async def append(self, decision: Decision, tenant: str, supersede: Override | None = None) -> None:
+        await self._write(lambda tables: tables.append(decision, tenant, supersede))
 
-    async def find(self, decision_id: str) -> Decision | None:
-        return await self._read(lambda tables: tables.find(decision_id))
+    async def find(self, decision_id: str, tenant: str) -> Decision | None:
+        return await self._read(lambda tables: tables.find(decision_id, tenant))
 
-    async def override(self, override: Override) -> Decision:
-        return await self._write(lambda tables: tables.override(override))
+    async def override(self, override: Override, tenant: str) -> Decision:
+        return await self._write(lambda tables: tables.override(override, tenant))
 
-    async def pending(self, limit: int, after: str = "") -> tuple[Decision, ...]:
-        return await self._read(lambda tables: tables.pending(limit, after))
+    async def pending(self, tenant: str, limit: int, after: str = "") -> tuple[Decision, ...]:
+        return await self._read(lambda tables: tables.pending(tenant, limit, after))
 
     async def expire(self, now: datetime) -> tuple[Decision, ...]:
         return await self._write(lambda tables: tables.expire(now))
 
-    async def wait(self, decision_id: str, timeout_s: float) -> Decision:
-        decision = entry.present(decision_id, await self.find(decision_id))
-        if decision.override is None or decision.overridden:
+    async def wait(self, decision_id: str, tenant: str, timeout_s: float) -> Decision:
+        decision = entry.present(decision_id, await self.find(decision_id, tenant))
+        due = entry.due(decision)
+        if due is None or not waits(decision):
             return decision
-        await self._watch.ruling(decision_id, timeout_s)
-        return entry.present(decision_id, await self.find(decision_id))
+        await self._watch.settled(due, timeout_s)
+        return entry.present(decision_id, await self.find(decision_id, tenant))
 
-    async def report(self, report: OutcomeReport) -> None:
-        await self._write(lambda tables: tables.report(report))
+    async def report(self, report: OutcomeReport, tenant: str) -> None:
+        await self._write(lambda tables: tables.report(report, tenant))
 
-    async def reports(self, decision_id: str) -> tuple[OutcomeReport, ...]:
-        return await self._read(lambda tables: tables.reports(decision_id))
+    async def reports(self, decision_id: str, tenant: str) -> tuple[OutcomeReport, ...]:
+        return await self._read(lambda tables: tables.reports(decision_id, tenant))
 
-    async def note(
-        self, kind: NoteKind, subject: str, body: Mapping[str, Any], at: datetime, tenant: str = HOUSE
-    ) -> None:
+    async def history(self, decision_id: str, tenant: str) -> tuple[Event, ...]:
+        return await self._read(lambda tables: tables.history(decision_id, tenant))
+
+    async def note(self, kind: NoteKind, subject: str, body: Mapping[str, Any], at: datetime, tenant: str) -> None:
         await self._write(lambda tables: tables.note(entry.noted(kind, subject, body, at, tenant)))
+
+    async def noted(self, kind: NoteKind) -> tuple[Event, ...]:
+        return await self._read(lambda tables: tables.noted(kind))
 
     async def events(self, after: int, limit: int) -> tuple[Event, ...]:
         return await self._read(lambda tables: tables.events(after, limit))
+
+    async def erase(self, decision_id: str, tenant: str, at: datetime, by: str) -> None:
+        """Answers kept under an `Idempotency-Key` are not touched: they are forgotten a day after they were asked for."""
+        await self._write(lambda tables: tables.erase(decision_id, tenant, at, by))
+        await self._read(lambda tables: tables.scrub(monotonic() + self._patience))
 
     async def begin(self, claim: Claim, now: datetime) -> Standing:
         return await self._write(lambda tables: tables.begin(claim, now))
@@ -107,8 +122,8 @@ class SqliteLedger:
             await asyncio.get_running_loop().run_in_executor(self._thread, close)
             self._thread.shutdown()
 
-    async def _ruled(self, ids: Collection[str]) -> Collection[str]:
-        return await self._read(lambda tables: tables.ruled(ids))
+    async def _free(self, dues: Collection[str]) -> Collection[str]:
+        return await self._read(lambda tables: tables.free(dues))
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._read(lambda tables: work(tables.db))
@@ -152,7 +167,7 @@ class SqliteLedger:
     def _open(self) -> Tables:
         if self._tables is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._tables = _connect(self._path, self._patience, self._sealer)
+            self._tables = _connect(self._path, self._patience, self._sealer, self._vault)
         return self._tables
 
 
@@ -192,14 +207,15 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _connect(path: Path, patience_s: float, sealer: Sealer | None) -> Tables:
+def _connect(path: Path, patience_s: float, sealer: Sealer | None, vault: Vault | None) -> Tables:
     db = sqlite3.connect(path, check_same_thread=False, timeout=patience_s, isolation_level=None)
     try:
         _use_wal(db, monotonic() + patience_s)
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA foreign_keys=ON")
-        tables = Tables(db, sealer)
-        if tables.version != VERSION:
+        db.execute("PRAGMA secure_delete=ON")
+        tables = Tables(db, sealer, vault)
+        if version(db) != VERSION:
             with _transaction(db):
                 tables.found()
     except BaseException:

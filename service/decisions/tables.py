@@ -4,134 +4,132 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from time import monotonic, sleep
 from typing import Any
 
-from service.decisions import entry
+from service.decisions import entry, schema
 from service.decisions.chain import Draft, Event, Head, Kind, Sealer, extend, spelt
 from service.decisions.claim import KEPT, Answered, Begun, Claim, Kept, Standing, overtaken, stand
+from service.decisions.dossier import Dossier, Seal
+from service.decisions.entry import NoteKind
 from service.decisions.outcome import OutcomeReport
+from service.decisions.ruling import waits
+from service.decisions.vault import Vault
 from service.errors import LedgerUnavailable
 from service.vocabulary.decision import Decision, Override
+from service.vocabulary.proposal import HOUSE
 
-VERSION = 2
-"""1 had no number, no chain, and the first two tables."""
-SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS decisions (
-        id TEXT PRIMARY KEY, at TEXT NOT NULL, domain TEXT NOT NULL, ruling TEXT NOT NULL, decision TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TABLE IF NOT EXISTS overrides (
-        decision_id TEXT PRIMARY KEY REFERENCES decisions (id), override TEXT NOT NULL
-    ) STRICT""",
-    "CREATE TABLE IF NOT EXISTS pulse (id INTEGER PRIMARY KEY CHECK (id = 1), beats INTEGER NOT NULL) STRICT",
-    "INSERT OR IGNORE INTO pulse VALUES (1, 0)",
-    """CREATE TABLE events (
-        seq INTEGER PRIMARY KEY, at TEXT NOT NULL, tenant TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
-        body TEXT, previous TEXT NOT NULL, hash TEXT NOT NULL
-    ) STRICT""",
-    "CREATE INDEX events_of ON events (subject, kind, seq)",
-    "CREATE TABLE waiting (due TEXT PRIMARY KEY, decision_id TEXT NOT NULL UNIQUE) STRICT, WITHOUT ROWID",
-    """CREATE TABLE claims (
-        caller TEXT NOT NULL, route TEXT NOT NULL, key TEXT NOT NULL, body_hash TEXT NOT NULL,
-        turn INTEGER NOT NULL, began TEXT NOT NULL, status INTEGER, answer BLOB, PRIMARY KEY (caller, route, key)
-    ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX claims_by_age ON claims (began)",
-    f"PRAGMA user_version = {VERSION}",
-)
 EVENTS = """
-SELECT seq, events.at, tenant, kind, subject, coalesce(body, decision, override, ''), previous, hash FROM events
+SELECT seq, events.at, tenant, kind, subject, coalesce(body, decision, ''), previous, hash FROM events
 LEFT JOIN decisions ON body IS NULL AND kind IN ('decision', 'adopted_decision') AND id = subject
-LEFT JOIN overrides ON body IS NULL AND kind IN ('override', 'adopted_override') AND decision_id = subject
-WHERE seq > ? ORDER BY seq LIMIT ?
 """
-"""What a row of its own says, the chain does not say again: the row that is served is the one that was signed for."""
-KEPT_ROWS = """
-SELECT decision, override FROM events AS made JOIN decisions ON id = made.subject
-LEFT JOIN events AS ruled ON ruled.subject = id AND ruled.kind IN ('override', 'adopted_override')
-LEFT JOIN overrides ON decision_id = ruled.subject
-WHERE made.subject = ? AND made.kind IN ('decision', 'adopted_decision')
+"""What a decision's row says, the chain does not say again: the row that is served is the one that was signed for."""
+KEPT_ROW = """
+SELECT tenant, decision, salt, EXISTS (SELECT 1 FROM events WHERE subject = id AND kind = 'erasure') FROM events AS made
+JOIN decisions ON id = subject WHERE subject = ? AND kind IN ('decision', 'adopted_decision')
 """
 """A row that no event speaks of was put in by somebody else, and is not served."""
-ROWS = (Kind.decision, Kind.override, Kind.adopted_decision, Kind.adopted_override)
+NOTED = """
+WHERE seq IN (
+    SELECT max(seq) FROM events WHERE kind = ? AND kind IN ('policy', 'model', 'key', 'switch') GROUP BY tenant, subject
+) ORDER BY seq
+"""
+ADOPTED = (
+    "SELECT id, at, decision, override FROM decisions LEFT JOIN overrides ON decision_id = id ORDER BY decisions.rowid"
+)
+DECISIONS, RULINGS = (Kind.decision, Kind.adopted_decision), (Kind.override, Kind.adopted_override)
+HISTORY = (*DECISIONS, *RULINGS, Kind.outcome, Kind.erasure)
 
 
 class Tables:
-    def __init__(self, db: sqlite3.Connection, sealer: Sealer | None) -> None:
-        self.db, self._sealer = db, sealer
-
-    @property
-    def version(self) -> int:
-        return int(self.db.execute("PRAGMA user_version").fetchone()[0])
+    def __init__(self, db: sqlite3.Connection, sealer: Sealer | None, vault: Vault | None) -> None:
+        self.db, self._sealer, self._vault = db, sealer, vault
 
     def found(self) -> None:
-        """Brings the tables to this version; what was kept without a chain is adopted into it, once."""
-        if self.version > VERSION:
-            raise LedgerUnavailable(f"the ledger was written by a later release: schema {self.version}, not {VERSION}")
-        if self.version < VERSION:  # another process may have been faster
-            for statement in SCHEMA:
-                self.db.execute(statement)
-            self._adopt()
+        schema.upgrade(self.db, self._adopt)
 
     def beat(self) -> None:
         self.db.execute("UPDATE pulse SET beats = beats + 1 WHERE id = ?", (1,))
 
-    def append(self, decision: Decision, tenant: str) -> None:
+    def append(self, decision: Decision, tenant: str, supersede: Override | None) -> None:
         id = decision.decision_id
-        if not entry.is_new(decision, self._kept(id)[0]):
+        if not entry.is_new(decision, self._dossier(id), tenant):
             return
-        draft = entry.decided(decision, tenant)
-        row = (id, decision.at.isoformat(), decision.domain, decision.ruling, draft.body)
-        self.db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", row)
-        if due := entry.due(decision):
-            self.db.execute("INSERT INTO waiting VALUES (?, ?)", (due, id))
+        replaced = self._ruling(supersede, tenant) if supersede else None
+        seal = Seal.fresh(self._vault)
+        draft = seal.close(entry.decided(decision, tenant))
+        row = (id, decision.at.isoformat(), decision.domain, decision.ruling, draft.body, seal.salt)
+        self.db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._wait(decision, tenant)
         self._chain([draft])
+        if replaced:
+            self._rule(*replaced)
 
-    def find(self, decision_id: str) -> Decision | None:
-        decision, ruling = self._kept(decision_id)
-        return None if decision is None else entry.whole(entry.known(decision_id, decision), ruling)
+    def find(self, decision_id: str, tenant: str) -> Decision | None:
+        dossier = entry.own(self._dossier(decision_id), tenant)
+        return dossier.standing() if dossier else None
 
-    def override(self, override: Override) -> Decision:
-        kept, ruling = self._kept(override.decision_id)
-        decision = entry.known(override.decision_id, kept)
-        entry.unruled(ruling)
-        draft = entry.ruled(override, self._tenant(override.decision_id))
-        self.db.execute("INSERT INTO overrides VALUES (?, ?)", (override.decision_id, draft.body))
-        self.db.execute("DELETE FROM waiting WHERE decision_id = ?", (override.decision_id,))
-        self._chain([draft])
-        return entry.whole(decision, draft.body)
+    def override(self, override: Override, tenant: str) -> Decision:
+        standing, draft = self._ruling(override, tenant)
+        self._rule(standing, draft)
+        return standing
 
-    def pending(self, limit: int, after: str) -> tuple[Decision, ...]:
-        bound = entry.due(entry.known(after, self._kept(after)[0])) if after else ""
-        rows = self.db.execute(
-            "SELECT decision FROM waiting JOIN decisions ON id = decision_id WHERE due > ? ORDER BY due LIMIT ?",
-            (bound, limit),
-        )
-        return tuple(Decision.model_validate_json(decision) for (decision,) in rows)
+    def pending(self, tenant: str, limit: int, after: str) -> tuple[Decision, ...]:
+        bound = entry.due(self._known(after, tenant).made()) if after else None
+        asked = "SELECT decision_id FROM waiting WHERE tenant = ? AND due > ? ORDER BY due LIMIT ?"
+        rows = self.db.execute(asked, (tenant, bound or "", limit)).fetchall()
+        return tuple(self._known(id, tenant).standing() for (id,) in rows)
 
     def expire(self, now: datetime) -> tuple[Decision, ...]:
-        bound = entry.due_before(now)
-        late = self.db.execute("SELECT decision_id FROM waiting WHERE due < ? ORDER BY due", (bound,)).fetchall()
-        return tuple(self.override(entry.ran_out(id, now)) for (id,) in late)
+        asked = "SELECT decision_id, tenant FROM waiting WHERE due < ? ORDER BY due"
+        late = self.db.execute(asked, (entry.due_before(now),)).fetchall()
+        return tuple(self.override(entry.ran_out(id, now), tenant) for id, tenant in late)
 
-    def ruled(self, ids: Collection[str]) -> list[str]:
-        asked = "SELECT decision_id FROM overrides WHERE decision_id IN (SELECT value FROM json_each(?))"
-        return [id for (id,) in self.db.execute(asked, (json.dumps(list(ids)),))]
+    def free(self, dues: Collection[str]) -> set[str]:
+        asked = "SELECT due FROM waiting WHERE due IN (SELECT value FROM json_each(?))"
+        return set(dues) - {due for (due,) in self.db.execute(asked, (json.dumps(list(dues)),))}
 
-    def report(self, report: OutcomeReport) -> None:
-        entry.known(report.decision_id, self._kept(report.decision_id)[0])
-        if report not in self.reports(report.decision_id):
-            self._chain([entry.reported(report, self._tenant(report.decision_id))])
+    def report(self, report: OutcomeReport, tenant: str) -> None:
+        dossier = self._known(report.decision_id, tenant)
+        if dossier.is_news(report, self._bodies(report.decision_id, Kind.outcome)):
+            self._chain([dossier.seal.close(entry.reported(report, tenant))])
 
-    def reports(self, decision_id: str) -> tuple[OutcomeReport, ...]:
-        return tuple(OutcomeReport.model_validate_json(body) for body in self._bodies(Kind.outcome, decision_id))
+    def reports(self, decision_id: str, tenant: str) -> tuple[OutcomeReport, ...]:
+        dossier = entry.own(self._dossier(decision_id), tenant)
+        return dossier.reports(self._bodies(decision_id, Kind.outcome)) if dossier else ()
+
+    def history(self, decision_id: str, tenant: str) -> tuple[Event, ...]:
+        dossier = self._known(decision_id, tenant)
+        which = "WHERE subject = ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY seq"
+        return tuple(dossier.opened(event) for event in self._events(which, decision_id, json.dumps(HISTORY)))
 
     def note(self, draft: Draft) -> None:
-        if [draft.body] != self._bodies(draft.kind, draft.subject)[-1:]:
+        asked = "SELECT body FROM events WHERE (subject, kind, tenant) = (?, ?, ?) ORDER BY seq DESC LIMIT 1"
+        if self.db.execute(asked, (draft.subject, draft.kind, draft.tenant)).fetchone() != (draft.body,):
             self._chain([draft])
 
+    def noted(self, kind: NoteKind) -> tuple[Event, ...]:
+        return self._events(NOTED, kind)
+
     def events(self, after: int, limit: int) -> tuple[Event, ...]:
-        names = ("seq", "at", "tenant", "kind", "subject", "body", "previous", "hash")
-        rows = self.db.execute(EVENTS, (after, limit))
-        return tuple(Event.model_validate(dict(zip(names, row, strict=True))) for row in rows)
+        return self._events("WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
+
+    def erase(self, decision_id: str, tenant: str, at: datetime, by: str) -> None:
+        if entry.is_erasable(decision_id, self._known(decision_id, tenant)):
+            self.db.execute("UPDATE decisions SET salt = NULL WHERE id = ?", (decision_id,))
+            self._chain([entry.erased(decision_id, tenant, at, by)])
+
+    def scrub(self, until: float) -> None:
+        """Out of the log as well: outside of any transaction. SQLite does not wait where another process does the same.
+
+        Raises `LedgerUnavailable` if another still reads the log at the end, on the monotonic clock.
+        """
+        while self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if monotonic() > until:
+                raise LedgerUnavailable(
+                    "it is erased, but another process reads SQLite's log, which holds it: ask again"
+                )
+            sleep(0.01)
 
     def begin(self, claim: Claim, now: datetime) -> Standing:
         self.db.execute("DELETE FROM claims WHERE began <= ?", (spelt(now - KEPT),))
@@ -161,36 +159,52 @@ class Tables:
         where = "WHERE (caller, route, key, turn) = (?, ?, ?, ?) AND status IS NULL"
         return self.db.execute(f"{statement} {where}", (*values, *mine)).rowcount
 
-    def _kept(self, decision_id: str) -> tuple[str | None, str | None]:
-        """The decision's own text, and its ruling's."""
-        row = self.db.execute(KEPT_ROWS, (decision_id,)).fetchone()
-        return row or (None, None)
+    def _dossier(self, decision_id: str) -> Dossier | None:
+        row = self.db.execute(KEPT_ROW, (decision_id,)).fetchone()
+        if row is None:
+            return None
+        tenant, signed, salt, erased = row
+        return Dossier(tenant, signed, self._bodies(decision_id, *RULINGS), Seal(self._vault, salt, bool(erased)))
 
-    def _tenant(self, decision_id: str) -> str:
-        row = self.db.execute("SELECT tenant FROM events WHERE subject = ? ORDER BY seq LIMIT 1", (decision_id,))
-        return str((row.fetchone() or (entry.HOUSE,))[0])
+    def _known(self, decision_id: str, tenant: str) -> Dossier:
+        return entry.known(decision_id, self._dossier(decision_id), tenant)
 
-    def _bodies(self, kind: Kind, subject: str) -> list[str]:
-        rows = self.db.execute("SELECT body FROM events WHERE (subject, kind) = (?, ?) ORDER BY seq", (subject, kind))
-        return [body for (body,) in rows]
+    def _ruling(self, override: Override, tenant: str) -> tuple[Decision, Draft]:
+        """How the decision would stand, and what would be written."""
+        dossier = self._known(override.decision_id, tenant)
+        return dossier.admit(override), dossier.seal.close(entry.ruled(override, tenant))
+
+    def _rule(self, standing: Decision, draft: Draft) -> None:
+        if not waits(standing):
+            self.db.execute("DELETE FROM waiting WHERE decision_id = ?", (draft.subject,))
+        self._chain([draft])
+
+    def _wait(self, decision: Decision, tenant: str) -> None:
+        if due := entry.due(decision):
+            self.db.execute("INSERT INTO waiting VALUES (?, ?, ?)", (due, decision.decision_id, tenant))
+
+    def _bodies(self, subject: str, *kinds: Kind) -> list[str]:
+        asked = "SELECT coalesce(body, '') FROM events WHERE subject = ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY seq"
+        return [body for (body,) in self.db.execute(asked, (subject, json.dumps(kinds)))]
+
+    def _events(self, which: str, *values: object) -> tuple[Event, ...]:
+        names = ("seq", "at", "tenant", "kind", "subject", "body", "previous", "hash")
+        rows = self.db.execute(f"{EVENTS} {which}", values)
+        return tuple(Event.model_validate(dict(zip(names, row, strict=True))) for row in rows)
 
     def _chain(self, drafts: Iterable[Draft]) -> None:
         row = self.db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         for event in extend(Head(*row) if row else Head(), drafts, self._sealer):
             told: Mapping[str, Any] = event.model_dump(mode="json")
-            body = None if event.kind in ROWS else event.body
+            body = None if event.kind in DECISIONS else event.body
             row = (event.seq, told["at"], event.tenant, event.kind, event.subject, body, event.previous, event.hash)
             self.db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def _adopt(self) -> None:
-        rows = self.db.execute(
-            "SELECT id, at, decision, override FROM decisions LEFT JOIN overrides ON decision_id = id ORDER BY decisions.rowid"
-        ).fetchall()
-        for id, told_at, decision, ruling in rows:
+        for id, told_at, decision, ruling in self.db.execute(ADOPTED).fetchall():
             at = datetime.fromisoformat(told_at)
-            drafts = [Draft(at, entry.HOUSE, Kind.adopted_decision, id, decision)]
-            drafts += [Draft(at, entry.HOUSE, Kind.adopted_override, id, ruling)] if ruling else []
+            drafts = [Draft(at, HOUSE, Kind.adopted_decision, id, decision)]
+            drafts += [Draft(at, HOUSE, Kind.adopted_override, id, ruling)] if ruling else []
             self._chain(drafts)
-            due = None if ruling else entry.due(entry.known(id, decision))
-            if due:
-                self.db.execute("INSERT INTO waiting VALUES (?, ?)", (due, id))
+            if not ruling:
+                self._wait(Decision.model_validate_json(decision), HOUSE)

@@ -147,6 +147,8 @@ class _Run:
                 ),
                 forecast.probabilities,
                 grounding.anchor_id if grounding else None,
+                max(1, len(forecast.ids)),
+                forecast.mass,
             )
         )
         future.state = state
@@ -166,7 +168,7 @@ class _Run:
             try:
                 key = domain.anchor_key(future.state, action)
                 async with asyncio.timeout(self._patience_s):
-                    matches = await self._bank.nearest(domain.name, key, limit=1)
+                    matches = await self._bank.nearest(domain.name, key, limit=1, tenant=self._opening.tenant)
                 for match in matches:
                     future.state, grounding = ground(domain, future.state, action, match)
             except (AnchorBankUnavailable, TimeoutError):

@@ -117,6 +117,7 @@ def assess(rollouts: Sequence[Rollout], requested: int, lens: Lens) -> Assessmen
         raw_adverse_probability=table.adverse,
         outcomes=table.outcomes,
         model_interval=lens.own(probability),
+        tokens=sum(step.tokens for rollout in rollouts for step in rollout.steps),
     )
 
 

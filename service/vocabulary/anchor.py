@@ -20,6 +20,7 @@ class Anchor:
     """A real state at one turn of a recorded trajectory, and what followed.
 
     `outcome` is the worst that followed within the trajectory; `state` and `changes` are the domain's types as JSON.
+    `tenant` is whose it is; the empty one's are shared: reference history that every tenant sees.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Anchor:
     changes: Mapping[str, Any]
     observation: str
     summary: str
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class RolloutCounts(Frozen):
     adverse: int
     cut_short: int
     faults: int
+    tokens: int = Field(default=0, description="What they took to write")
 
 
 class FutureStep(Frozen):
@@ -88,24 +89,49 @@ class ModelStory(Frozen):
 
 
 class OverrideRuling(StrEnum):
-    """What a supervisor may say to an escalation."""
+    """What became of a decision: a person approves or denies; the clock, another decision or another state does the rest."""
 
     approved = "approved"
     denied = "denied"
+    expired = "expired"
+    superseded = "superseded"
+    void = "void"
+
+
+class OverrideCode(StrEnum):
+    """Why, in a word that can be counted. The last three are the service's own."""
+
+    mitigated = "mitigated"
+    risk_accepted = "risk_accepted"
+    evidence_wrong = "evidence_wrong"
+    emergency = "emergency"
+    unsafe = "unsafe"
+    other = "other"
+    expired = "expired"
+    edited = "edited"
+    state_changed = "state_changed"
 
 
 class Override(Frozen):
-    """A supervisor's ruling on a decision, for a reason, under their own name."""
+    """A ruling on a decision, for a reason, under a supervisor's own name: empty where nobody ruled.
+
+    `successor` is the decision that took the place of one that was superseded.
+    """
 
     decision_id: str
     ruling: OverrideRuling
+    code: OverrideCode = OverrideCode.other
     reason: str
     supervisor: str
     at: AwareDatetime
+    successor: str | None = None
 
 
 class Decision(Frozen):
-    """A recorded verdict. `override` is what it would take, `overridden` what was then ruled; `permit` is never kept."""
+    """A recorded verdict. `override` is what it would take, `overridden` what was then ruled; `permit` is never kept.
+
+    `approvals` are those that were given, be they enough or not; `redacted` says what was struck out before it was kept.
+    """
 
     decision_id: str
     at: datetime
@@ -118,9 +144,12 @@ class Decision(Frozen):
     rollouts: RolloutCounts | None
     explanation: Explanation
     override: OverrideTerms | None
+    approvals: tuple[Override, ...] = ()
     overridden: Override | None = None
+    supersedes: str | None = None
     permit: str | None = None
     model: ModelStory
     proposal: Asked
+    redacted: tuple[str, ...] = ()
     timing_ms: dict[str, float]
     futures: tuple[FutureStory, ...] | None = None

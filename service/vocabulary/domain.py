@@ -8,6 +8,7 @@ from service.vocabulary.anchor import Anchor, AnchorKey
 from service.vocabulary.forecast import Changes, Forecast
 from service.vocabulary.outcome import OutcomeScale
 from service.vocabulary.proposal import Action, Proposal, State
+from service.vocabulary.redaction import Redaction
 from service.vocabulary.rollout import Rollout
 from service.vocabulary.severity import Severity
 from service.vocabulary.verdict import Assessment, RiskFactor, RiskPolicy, RuleHit
@@ -42,6 +43,9 @@ class Domain(Protocol):
     def state_type(self) -> type[State]: ...
     @property
     def forecast_type(self) -> type[Changes]: ...
+    @property
+    def redactions(self) -> tuple[Redaction, ...]:
+        """What is struck out of a decision before it is kept and answered; the simulation sees what was sent."""
 
     def high_impact(self, action: Action) -> bool:
         """Whether the action must be simulated at all. An unknown kind is high impact."""

@@ -17,6 +17,7 @@ class Forecast:
 
     `probabilities` holds P(outcome) for every outcome of the scale, summing to 1, read given state and action alone,
     before anything else of the step was written. `outcome` is the one sampled; `changes` and `observation` follow it.
+    `mass` is how much of all its probability the model had put on outcomes, before they were made to sum to 1.
     `ids` are the tokens it was written in, if a language model wrote it: to continue a future they are resent as they are.
     """
 
@@ -25,3 +26,4 @@ class Forecast:
     changes: Any
     observation: str = ""
     ids: tuple[int, ...] = ()
+    mass: float = 1.0

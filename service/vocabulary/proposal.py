@@ -6,6 +6,9 @@ from pydantic import Field, JsonValue
 
 from service.vocabulary.frozen import Frozen
 
+HOUSE = "house"
+"""The tenant where nobody named one."""
+
 
 class State(Frozen):
     """What is true before an action. Each domain has its own type."""
@@ -35,10 +38,14 @@ class Bound(Frozen):
 
 
 class Proposal(Frozen):
-    """An action on trial. `state` is an instance of the domain's own state type; `bound` is None where nobody sent it."""
+    """An action on trial. `state` is an instance of the domain's own state type; `bound` is None where nobody sent it.
+
+    `tenant` is whose it is, by the credential it came with: never by anything that was sent.
+    """
 
     domain: str
     state: Any
     action: Action
     asker: Asker = Asker()
     bound: Bound | None = None
+    tenant: str = HOUSE

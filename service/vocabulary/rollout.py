@@ -54,11 +54,16 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Imagined:
-    """One imagined step: a transition, the odds it was drawn from, and the anchor that grounded it, if any."""
+    """One imagined step: a transition, the odds it was drawn from, the anchor that grounded it, if any, and what it took to write.
+
+    A step that no language model wrote counts as one token. `mass` is as in a `Forecast`.
+    """
 
     transition: Transition
     probabilities: Mapping[str, float]
     grounded_by: str | None = None
+    tokens: int = 1
+    mass: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

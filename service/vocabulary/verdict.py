@@ -42,7 +42,10 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RiskPolicy:
-    """How much risk a domain tolerates and how hard to look. Probabilities in [0, 1]; `budget_ms` in milliseconds."""
+    """How much risk a domain tolerates and how hard to look. Probabilities in [0, 1]; `budget_ms` in milliseconds.
+
+    `approvals_required` is how many people it takes to go ahead where a rule is broken or a critical outcome likely; else one.
+    """
 
     threshold: float
     critical_threshold: float
@@ -81,6 +84,7 @@ class Assessment:
     raw_adverse_probability: float
     outcomes: Mapping[str, float]
     model_interval: tuple[float, float] | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

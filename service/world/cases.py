@@ -33,7 +33,7 @@ PRIOR = 0.5
 REMEMBERED = 32
 
 _Search = asyncio.Task[tuple[Match, ...]]
-_Key = tuple[str, AnchorKey]
+_Key = tuple[str, AnchorKey, str]
 
 
 class CasesWorldModel:
@@ -67,7 +67,7 @@ class CasesWorldModel:
         self._searches.clear()
 
     async def _cases(self, situation: Situation) -> tuple[Match, ...]:
-        """One search for all futures that stand in the same place; one that gives up takes it from no other."""
+        """One search for all futures of a tenant that stand in the same place; one that gives up takes it from no other."""
         try:
             return await asyncio.shield(self._search(situation))
         except AnchorBankUnavailable as error:
@@ -75,23 +75,23 @@ class CasesWorldModel:
 
     def _search(self, situation: Situation) -> _Search:
         """The search under way, or the one done for this opening: a later evaluation must see what was added since."""
-        domain = situation.opening.domain
+        opening, domain = situation.opening, situation.opening.domain
         anchor_key = domain.anchor_key(situation.state, situation.action)
-        key = (domain.name, anchor_key)
+        key = (domain.name, anchor_key, opening.tenant)
         known = self._searches.get(key)
-        if known is not None and _serves(*known, situation.opening):
+        if known is not None and _serves(*known, opening):
             return known[1]
-        search = asyncio.create_task(self._nearest(domain, anchor_key))
-        self._searches[key] = situation.opening, search
+        search = asyncio.create_task(self._nearest(domain, anchor_key, opening.tenant))
+        self._searches[key] = opening, search
         self._searches.move_to_end(key)
         if len(self._searches) > REMEMBERED:
             self._searches.popitem(last=False)
         return search
 
-    async def _nearest(self, domain: Domain, key: AnchorKey) -> tuple[Match, ...]:
+    async def _nearest(self, domain: Domain, key: AnchorKey, tenant: str) -> tuple[Match, ...]:
         """History is kept every `anchor_interval` turns: the reach is such that one of them is always near enough."""
         reach = domain.policy.anchor_interval // 2
-        return await self._bank.nearest(domain.name, key, LIMIT, PRECEDENT_FLOOR, turns=reach)
+        return await self._bank.nearest(domain.name, key, LIMIT, PRECEDENT_FLOOR, turns=reach, tenant=tenant)
 
 
 def _serves(owner: Opening, search: _Search, opening: Opening) -> bool:

@@ -53,15 +53,21 @@ def speech(model: str, prompt: Sequence[int], words: Words, seed: int, held: boo
 
 
 def odds(choice: Mapping[str, Any], markers: Sequence[int]) -> NDArray[np.float64]:
-    """Log-probabilities in the order of `markers`; -inf where the engine told none."""
-    told: Mapping[str, float] = choice["logprobs"]["top_logprobs"][0]
-    return np.array([told.get(f"token_id:{marker}", -np.inf) for marker in markers])
+    """Log-probabilities in the order of `markers`; -inf where the engine told none. Raises `BadForecast` if it told no odds at all."""
+    try:
+        told: Mapping[str, float] = choice["logprobs"]["top_logprobs"][0]
+        return np.array([float(told.get(f"token_id:{marker}", -np.inf)) for marker in markers])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadForecast("a completion without odds") from error
 
 
 def said(choice: Mapping[str, Any], words: Words) -> list[int]:
     """The tokens, without the one that ended them. Raises `BadForecast` if nothing did, or if one may not be said."""
-    tokens = [int(token) for token in choice["token_ids"]]
-    if choice["finish_reason"] != "stop":
+    try:
+        tokens, ending = [int(token) for token in choice["token_ids"]], choice["finish_reason"]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadForecast(f"{words.what} without tokens") from error
+    if ending != "stop":
         raise words.endless()
     if not words.unsayable.isdisjoint(tokens):
         raise BadForecast(f"{words.what} with a marker that has no place there")

@@ -126,7 +126,7 @@ class LocalWorldModel:
     def _read(self, batch: list[Job]) -> list[Logits]:
         stage = batch[0].stage
         if stage.tree is None:
-            stage.tree = self._engine.tree(stage.prompt, ROOM)
+            stage.tree = self._engine.tree(stage.prompt, ROOM, stage.opening.tenant)
             self.passes += 1
         tree = stage.tree
         for job in batch:

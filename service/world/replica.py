@@ -72,7 +72,7 @@ class Replica:
         except ReplicaFailed as error:
             self._failed(str(error))
             raise
-        except (KeyError, IndexError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             self._failed(f"{self.url} answered what is no completion")
             raise ReplicaFailed(f"{self.url} answered what is no completion") from error
         self._failures, self._answered_at = 0, monotonic()
@@ -127,7 +127,7 @@ class Replica:
                 return await self._identify(self)
         except TimeoutError:
             return f"{self.url} did not answer a probe within {PROBE_S:g} s"
-        except (WorldModelUnavailable, LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever a server answers: a watch that ends would never let it in again
             return str(error) or f"{self.url} answered a probe with what cannot be read"
 
     async def _undoubted(self) -> None:

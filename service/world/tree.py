@@ -54,17 +54,20 @@ class Engine:
         """The most tokens that prompt and one future may have together."""
         return self._limits.context
 
-    def tree(self, prompt: Sequence[int], room: int) -> "Tree":
-        """`room` is how many tokens all futures may add before the tree must grow, at the price of a copy."""
+    def tree(self, prompt: Sequence[int], room: int, tenant: str = "") -> "Tree":
+        """`room` is how many tokens all futures may add before the tree must grow, at the price of a copy.
+
+        Prompts are remembered for their tenant alone: how soon a tree stands tells nobody what another tenant asked.
+        """
         ids = np.asarray(prompt, np.int64)
         if not ids.size:
             raise ValueError("a tree needs a prompt of at least one token")
         if ids.size > min(self._limits.context, self._limits.slots):
             raise TreeFull(f"the prompt has {ids.size} tokens; {self._limits}")
         slots = Slots(self._session, min(ids.size + max(room, 0), self._limits.slots))
-        known = self._recent.longest_prefix(ids)
+        known = self._recent.longest_prefix(ids, tenant)
         tree = Tree(slots, ids, slots.load(known), self._limits)
-        self._recent.remember(ids, slots)
+        self._recent.remember(ids, slots, tenant)
         return tree
 
 
@@ -218,35 +221,35 @@ class Slots:
 
 
 class RecentPrompts:
-    """The keys and values of the last few prompts, the most recently used last; safe between threads."""
+    """The keys and values of the last few prompts, each its tenant's, the most recently used last; safe between threads."""
 
     def __init__(self, size: int) -> None:
         self._size, self._lock = size, threading.Lock()
-        self._kept: list[tuple[Integers, list[Floats]]] = []
+        self._kept: list[tuple[str, Integers, list[Floats]]] = []
 
-    def longest_prefix(self, ids: Integers) -> list[Floats]:
+    def longest_prefix(self, ids: Integers, tenant: str) -> list[Floats]:
         """Empty if nothing fits; never the whole prompt, for its last token must be computed to have logits."""
         with self._lock:
-            lengths = [_common(known, ids[:-1]) for known, _ in self._kept]
+            lengths = [_common(known, ids[:-1]) if owner == tenant else 0 for owner, known, _ in self._kept]
             if not any(lengths):
                 return []
             best = max(range(len(lengths)), key=lengths.__getitem__)
             self._kept.append(self._kept.pop(best))
-            return [saved[:, :, : lengths[best]] for saved in self._kept[-1][1]]
+            return [saved[:, :, : lengths[best]] for saved in self._kept[-1][2]]
 
-    def remember(self, ids: Integers, slots: Slots) -> None:
+    def remember(self, ids: Integers, slots: Slots, tenant: str) -> None:
         """A prompt that continues a known one takes its place; one that a known prompt already covers adds nothing."""
-        if self._size == 0 or self._covers(ids):
+        if self._size == 0 or self._covers(ids, tenant):
             return
         saved = slots.saved(len(ids))
         with self._lock:
-            self._kept = [entry for entry in self._kept if _common(entry[0], ids) < len(entry[0])]
-            self._kept.append((ids, saved))
+            self._kept = [entry for entry in self._kept if entry[0] != tenant or _common(entry[1], ids) < len(entry[1])]
+            self._kept.append((tenant, ids, saved))
             del self._kept[: -self._size]
 
-    def _covers(self, ids: Integers) -> bool:
+    def _covers(self, ids: Integers, tenant: str) -> bool:
         with self._lock:
-            return any(_common(known, ids) == len(ids) for known, _ in self._kept)
+            return any(owner == tenant and _common(known, ids) == len(ids) for owner, known, _ in self._kept)
 
 
 def _common(a: Integers, b: Integers) -> int:

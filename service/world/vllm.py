@@ -93,7 +93,7 @@ class VllmWorldModel:
         await self._session.close()
 
     def _stage(self, opening: Opening) -> Stage:
-        """The futures of one evaluation share their opening object."""
+        """The futures of one evaluation share their opening object, and so none but their tenant's."""
         key = id(opening)
         if key not in self._stages:
             prompt = self._form.prompt(opening)
@@ -124,8 +124,9 @@ class VllmWorldModel:
         model = self._models[stage.opening.domain.name]
         seed = int(words.chance.integers(2**62))
         choice = await self._ask(stage, lambda replica: speech(model, stage.prompt, words, seed, replica.held))
+        tokens = said(choice, words)
         self.tokens_written += len(choice["token_ids"])
-        return said(choice, words)
+        return tokens
 
     async def _ask(self, stage: Stage, request: Request) -> Json:
         """The stage's own server; if it fails, the next one: ids and seed are all there is, so the future goes on as it was."""
@@ -141,6 +142,9 @@ class VllmWorldModel:
 
 
 def ranked(replicas: Sequence[Replica], prompt: Sequence[int]) -> list[Replica]:
-    """By rendezvous hashing: equal prompts go to one server, whose prefix cache knows them; when it is gone, to one other."""
+    """By rendezvous hashing: equal prompts go to one server, whose prefix cache knows them; when it is gone, to one other.
+
+    Tenants' equal prompts too: what it knows of them is salted.
+    """
     told = np.asarray(prompt, np.int64).tobytes()
     return sorted(replicas, key=lambda replica: hashlib.blake2b(told + replica.url.encode()).digest())

@@ -129,14 +129,16 @@ class CountingBank:
 
     def __init__(self, *matches: Match, failure: Exception | None = None) -> None:
         self.matches, self.failure, self.asked = matches, failure, 0
+        self.tenants = list[str]()
 
     async def add(self, anchors: Sequence[Anchor]) -> None:
         self.matches += tuple(Match(added, 0.99) for added in anchors)
 
     async def nearest(
-        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
+        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0, *, tenant: str
     ) -> tuple[Match, ...]:
         self.asked += 1
+        self.tenants.append(tenant)
         await asyncio.sleep(0.01)
         if self.failure:
             raise self.failure
@@ -190,6 +192,14 @@ async def test_cases_search_once_for_all_futures_of_an_evaluation_and_anew_for_t
     later = await model.forecast(situation(opening=Opening(DOMAIN, KettleState(), POUR)))
     assert bank.asked == 2
     assert later.probabilities["tea"] > 0.5
+
+
+async def test_cases_search_for_every_tenant_anew_though_they_stand_in_the_same_place_at_once() -> None:
+    bank = CountingBank(Match(anchor("a"), 0.9))
+    model = CasesWorldModel(bank)
+    openings = [Opening(DOMAIN, KettleState(), POUR, tenant=tenant) for tenant in ("north", "south", "north")]
+    await asyncio.gather(*[model.forecast(situation(opening=each)) for each in openings])
+    assert bank.tenants == ["north", "south"]
 
 
 async def test_without_a_like_case_there_is_no_forecast() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.api.callers import Caller
 from service.api.evaluations import read_proposal
 from service.api.schemas import EvaluationRequest
 from service.domains import catalog
@@ -62,7 +63,7 @@ def test_it_shows_a_request_that_is_taken_as_it_stands(readme: str) -> None:
     proposals = [told for told in requests(readme) if {"domain", "state", "action"} <= set(told)]
     assert proposals, "a newcomer needs a request to copy"
     for told in proposals:
-        read_proposal(catalog(), EvaluationRequest.model_validate(told), "an agent")
+        read_proposal(catalog(), EvaluationRequest.model_validate(told), Caller("an agent", frozenset()))
 
 
 def test_it_shows_an_answer_whose_fields_the_service_really_gives(readme: str) -> None:

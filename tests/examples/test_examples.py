@@ -15,11 +15,12 @@ from service.anchors.bank import AnchorBank
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.decisions.sqlite import SqliteLedger
+from service.decisions.switches import Switches
 from service.domains import catalog, examples
 from service.guardrail import Chance, Guardrail, Options, Rooms
 from service.vocabulary.anchor import Anchor
 from service.vocabulary.decision import ModelStory
-from service.vocabulary.proposal import Action, Proposal
+from service.vocabulary.proposal import HOUSE, Action, Proposal
 from service.world.cases import CasesWorldModel
 from service.world.scripted import Line, ScriptedWorldModel
 
@@ -82,11 +83,11 @@ async def test_a_worked_case_gets_the_verdict_and_the_record_it_is_owed(
     world = ScriptedWorldModel([Line(**line) for line in case["world"]])
     rooms = Rooms(world, CasesWorldModel(bank), bank, ledger)
     chance = Chance(time.monotonic, lambda: NOW, lambda: next(ids))
-    guardrail = Guardrail(catalog(), rooms, chance, Admission(), {}, STORY)
+    guardrail = Guardrail(catalog(), rooms, chance, Admission(), {}, STORY, Switches(rooms.ledger))
     decision = await guardrail.evaluate(proposed(case), Options(budget_ms=BUDGET_MS, recommend=False))
     ruled = {"ruling": decision.ruling, "reason": decision.reason, "basis": decision.basis}
     assert ruled == case["verdict"], decision.explanation.summary
-    kept = await ledger.find(decision.decision_id)
+    kept = await ledger.find(decision.decision_id, HOUSE)
     assert kept == decision
     story = kept.model_dump_json(include={"explanation"})
     for mention in case["record"]["mentions"]:

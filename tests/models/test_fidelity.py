@@ -224,9 +224,11 @@ async def test_a_time_split_never_recalls_what_came_later_and_misses_nothing_tha
     await bank.add([*later, *before])
     key = KETTLE.anchor_key(KettleState(), Action(kind="pour"))
     earlier = EarlierBank(bank, MAY)
-    assert {match.anchor.id for match in await bank.nearest("kettle", key, 3, 0.0)} <= {each.id for each in later}
+    assert {match.anchor.id for match in await bank.nearest("kettle", key, 3, 0.0, tenant="")} <= {
+        each.id for each in later
+    }
     for limit in (1, 3, 10):
-        found = await earlier.nearest("kettle", key, limit, 0.0)
+        found = await earlier.nearest("kettle", key, limit, 0.0, tenant="")
         assert len(found) == min(limit, 3)
         assert {match.anchor.id for match in found} <= {each.id for each in before}
     foreseen = await CasesWorldModel(earlier).forecast(Situation(POUR, (), POUR.state, 1))

@@ -16,8 +16,11 @@ from fastapi import FastAPI
 
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
+from service.api.callers import Role
+from service.api.keys import Key, Keys
 from service.app import House, create_app
 from service.decisions.sqlite import SqliteLedger
+from service.decisions.vault import Vault
 from service.domains import catalog, examples
 from service.guardrail import Chance, Rooms
 from service.settings import Settings
@@ -29,7 +32,8 @@ from service.world.scripted import Line, ScriptedWorldModel
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FINE = [Line("resolved", {"resolved": 0.97, "progress": 0.03})]
-BAD = [Line("data_exposure", {"data_exposure": 0.9, "progress": 0.1})]
+BAD = [Line("service_outage", {"service_outage": 0.9, "progress": 0.1})]
+CRITICAL = [Line("data_exposure", {"data_exposure": 0.9, "progress": 0.1})]
 CASE = next(case["proposal"] for case in examples("helpdesk") if case["name"] == "routine-password-reset")
 """A proposal of consequence that breaks no rule: what becomes of it is up to the world model."""
 
@@ -91,11 +95,17 @@ class Premises:
         return await self.client.post("/v1/evaluations", json=told or body(), headers=self.shown(key), **more)
 
     async def overrule(self, decision_id: str, key: str = "supervisor", **changed: Any) -> httpx.Response:
-        told = {"ruling": "approved", "reason": "Seen in person, all is well."} | changed
+        told = {"ruling": "approved", "code": "mitigated", "reason": "Seen in person, all is well."} | changed
         return await self.client.post(f"/v1/decisions/{decision_id}/override", json=told, headers=self.shown(key))
 
     async def read(self, decision_id: str, key: str = "agent") -> httpx.Response:
         return await self.client.get(f"/v1/decisions/{decision_id}", headers=self.shown(key))
+
+    def key(self, named: str, role: Role, **more: Any) -> str:
+        """Makes a key, to be shown by its name."""
+        made = Keys(self.settings.data / "keys.json", lambda: self.clock.now).make(Key(name=named, role=role, **more))
+        self.keys[named] = made
+        return made
 
     async def recorded(self) -> int:
         """How many decisions the ledger holds."""
@@ -110,7 +120,7 @@ async def premises(
     folder: Path, bank: EdgeAnchorBank, world: ScriptedWorldModel, ledger: Path | None = None, **settings: Any
 ) -> AsyncIterator[Premises]:
     """Answers through ASGI, without a socket and without the warm-up of a real start. The bank stays its owner's to close."""
-    kept = SqliteLedger(ledger or folder / "ledger.sqlite")
+    kept = SqliteLedger(ledger or folder / "ledger.sqlite", vault=Vault(b"v" * 32))
     clock, numbers, said = Clock(), count(1), list[str]()
     house = House(
         Rooms(world, CasesWorldModel(bank), bank, kept),

@@ -16,7 +16,6 @@ from fastapi.openapi.models import OpenAPI
 
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
-from service.api.callers import BadKeys, Keys, Role
 from service.api.errors import PROBLEM
 from service.api.limits import depth
 from service.domains import catalog, examples
@@ -262,43 +261,7 @@ async def test_with_authentication_off_the_local_operator_does_both(furnished: H
     async with furnished(ScriptedWorldModel(BAD), authentication=False) as house:
         assert house.keys == {}
         decided = (await house.ask()).json()["decision_id"]
-        assert (await house.overrule(decided)).json()["overridden"]["supervisor"] == "local operator"
-
-
-def test_keys_are_kept_hashed_in_a_file_of_ones_own_and_shown_once(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "keys.json"
-    made = Keys(path).make("maria", Role.supervisor)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert made not in path.read_text() and made.split("_")[-1] not in path.read_text()
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_keys_survive_a_restart_and_a_wrong_one_is_nobodys(tmp_path: Path) -> None:
-    keys = Keys(tmp_path / "keys.json")
-    maria, bot = keys.make("maria", Role.supervisor), keys.make("bot", Role.agent)
-    again = Keys(tmp_path / "keys.json")
-    assert [(again.caller(key), len(again)) for key in (maria, bot)] == [
-        (keys.caller(maria), 2),
-        (keys.caller(bot), 2),
-    ]
-    assert again.caller(maria[:-1]) is None and again.caller("") is None
-    with pytest.raises(BadKeys, match="maria"):
-        again.make("maria", Role.agent)
-
-
-def test_a_key_that_could_not_be_kept_is_not_valid(tmp_path: Path) -> None:
-    keys = Keys(tmp_path / "file" / "keys.json", entropy=lambda: "known")
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file"):
-        keys.make("bot", Role.agent)
-    assert keys.caller("pm_agent_known") is None and len(keys) == 0
-
-
-@pytest.mark.parametrize("kept", ["", "[]", '{"a": 1}', '{"a": {"name": "x"}}', '{"a": {"name": "x", "role": "king"}}'])
-def test_a_file_of_keys_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path: Path, kept: str) -> None:
-    (tmp_path / "keys.json").write_text(kept)
-    with pytest.raises(BadKeys, match=r"keys\.json"):
-        Keys(tmp_path / "keys.json")
+        assert (await house.overrule(decided)).json()["approvals"][0]["supervisor"] == "local supervisor"
 
 
 async def test_a_second_start_says_no_keys_and_takes_those_of_the_first(furnished: House) -> None:
@@ -323,18 +286,20 @@ async def test_a_supervisors_ruling_is_kept_beside_the_decision(gloomy: Premises
     assert overridden["overridden"] == {
         "decision_id": decided["decision_id"],
         "ruling": ruling,
+        "code": "mitigated",
         "reason": "Seen in person.",
         "supervisor": "first-supervisor",
         "at": NOON.isoformat().replace("+00:00", "Z"),
+        "successor": None,
     }
-    assert overridden | {"overridden": None, "permit": None} == decided
+    assert overridden | {"overridden": None, "approvals": [], "permit": None} == decided
     assert (await gloomy.read(decided["decision_id"])).json() == overridden
 
 
 async def test_a_second_override_is_refused_and_the_first_stays(gloomy: Premises) -> None:
     decided = (await gloomy.ask()).json()["decision_id"]
     first = (await gloomy.overrule(decided)).json()
-    problem(await gloomy.overrule(decided, ruling="denied"), 409)
+    problem(await gloomy.overrule(decided, reason="Once more, for good measure."), 409)
     assert (await gloomy.read(decided)).json() == first
 
 
@@ -473,7 +438,9 @@ async def test_every_error_in_the_openapi_document_is_a_problem(house: Premises)
                     assert answer["content"] == {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     assert seen > 10
     evaluation = document["paths"]["/v1/evaluations"]["post"]
-    assert {"200", "401", "404", "409", "413", "415", "422", "503", "default"} == set(evaluation["responses"])
+    assert {"200", "401", "403", "404", "409", "413", "415", "422", "429", "503", "default"} == set(
+        evaluation["responses"]
+    )
     assert evaluation["security"], "the key can be given on the page"
     override = document["paths"]["/v1/decisions/{decision_id}/override"]["post"]
     assert {"401", "403", "404", "409", "422", "503"} <= set(override["responses"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from service.decisions.audit import export, verify_export, verify_file
 from service.decisions.chain import GENESIS, Broken, Checkpoint, Draft, Event, Head, Kind, Sealer, extend, link, verify
 from service.decisions.sqlite import SqliteLedger
+from service.vocabulary.proposal import HOUSE
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OURS = Sealer(Ed25519PrivateKey.from_private_bytes(b"o" * 32), every=3)
@@ -191,8 +192,8 @@ async def written(path: Path, vandal: str = "") -> Checkpoint | Broken:
 
     ledger = SqliteLedger(path, sealer=OURS)
     for n in range(4):
-        await ledger.append(decision(f"dec_{n}"))
-    await ledger.override(override("dec_1"))
+        await ledger.append(decision(f"dec_{n}"), HOUSE)
+    await ledger.override(override("dec_1"), HOUSE)
     await ledger.aclose()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA foreign_keys=OFF")
@@ -218,8 +219,8 @@ async def test_a_ledger_exports_what_verifies(tmp_path: Path) -> None:
     ("vandal", "seq"),
     [
         ("UPDATE decisions SET decision = replace(decision, 'escalate', 'approve') WHERE id = 'dec_2'", 3),
-        ("UPDATE overrides SET override = replace(override, 'approved', 'denied')", 6),
-        ("DELETE FROM overrides", 6),
+        ("UPDATE events SET body = replace(body, 'approved', 'denied') WHERE seq = 6", 6),
+        ("UPDATE events SET body = NULL WHERE kind = 'override'", 6),
         ("DELETE FROM decisions WHERE id = 'dec_0'", 1),
         ("DELETE FROM events WHERE seq = 2", 2),
         ("UPDATE events SET tenant = 'another' WHERE seq = 5", 5),
@@ -234,15 +235,14 @@ async def test_a_row_changed_behind_the_ledgers_back_is_named_and_not_signed(
 
 
 async def test_a_row_that_no_event_speaks_of_is_not_served(tmp_path: Path) -> None:
-    from tests.conformance.test_ledgers import decision, override
+    from tests.conformance.test_ledgers import decision
 
     path = tmp_path / "ledger.sqlite"
     ledger = SqliteLedger(path)
-    await ledger.append(decision())
+    await ledger.append(decision(), HOUSE)
     with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO overrides VALUES (?, ?)", ("dec_1", override().model_dump_json()))
-        db.execute("INSERT INTO decisions SELECT 'dec_2', at, domain, ruling, decision FROM decisions")
+        db.execute("INSERT INTO decisions SELECT 'dec_2', at, domain, ruling, decision, salt FROM decisions")
     db.close()
-    assert await ledger.find("dec_1") == decision()
-    assert await ledger.find("dec_2") is None
+    assert await ledger.find("dec_1", HOUSE) == decision()
+    assert await ledger.find("dec_2", HOUSE) is None
     await ledger.aclose()

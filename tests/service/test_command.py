@@ -12,11 +12,12 @@ import httpx
 import pytest
 
 from service.__main__ import main
-from service.api.callers import Keys
+from service.api.keys import Keys
 from service.server import NotStarted, running
 from service.server import _bound as bound
 from service.settings import Settings
 from service.world.checkpoint import BadCheckpoint
+from tests.service.house import NOON
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,14 +88,15 @@ def test_a_key_is_made_shown_once_and_its_name_taken(
     refused: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PREMORTEM_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(sys, "argv", ["premortem", "keys", "maria", "supervisor"])
+    monkeypatch.setattr(sys, "argv", ["premortem", "keys", "make", "maria", "supervisor"])
     with pytest.raises(SystemExit, match="0"):
         main()
     key = capsys.readouterr().out.strip()
     assert re.fullmatch(r"pm_supervisor_[\w-]{43}", key)
-    caller = Keys(tmp_path / "data" / "keys.json").caller(key)
-    assert caller is not None and caller.name == "maria"
-    assert "maria" in refused("keys", "maria", "agent")
+    (kept,) = Keys(tmp_path / "data" / "keys.json", lambda: NOON).all()
+    assert kept.name == "maria" and key.startswith(kept.prefix)
+    assert "maria" in refused("keys", "make", "maria", "agent")
+    assert "nobody" in refused("keys", "rotate", "nobody") and "nobody" in refused("keys", "revoke", "nobody")
 
 
 def embedded(data: Path, **changed: object) -> Settings:

@@ -18,11 +18,12 @@ from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.anchors.history import anchors_of
 from service.decisions.sqlite import SqliteLedger
+from service.decisions.switches import Switches
 from service.domains import catalog
 from service.errors import LedgerUnavailable, Overloaded, RequestTooLarge
 from service.guardrail import NO_HISTORY, Chance, Guardrail, Options, Rooms
 from service.vocabulary.decision import Decision, Mode, ModelStory
-from service.vocabulary.proposal import Action, Proposal
+from service.vocabulary.proposal import HOUSE, Action, Proposal
 from service.vocabulary.rollout import Trajectory
 from service.vocabulary.verdict import Basis, Reason, Ruling
 from service.world.cases import CasesWorldModel
@@ -129,7 +130,8 @@ def make(bank: AnchorBank, ledger: SqliteLedger) -> Make:
         used = more.pop("bank", bank)
         rooms = Rooms(world, CasesWorldModel(used), used, more.pop("ledger", ledger))
         chance = Chance(time.monotonic, lambda: datetime.now(UTC), lambda: f"dec_{next(numbers)}")
-        told = {"admission": Admission(), "stories": SURE, "model": STORY} | more
+        switches = Switches(rooms.ledger, more.pop("disabled", frozenset()))
+        told = {"admission": Admission(), "stories": SURE, "model": STORY, "switches": switches} | more
         return Guardrail({"helpdesk": HELPDESK}, rooms, chance, **told)
 
     return made
@@ -155,7 +157,7 @@ async def test_quiet_futures_of_a_known_situation_are_approved_and_kept(
         Ruling.approve, Reason.within_tolerance, Basis.simulated,
     )  # fmt: skip
     assert (decision.mode, decision.override) == (Mode.normal, None)
-    assert await ledger.find(decision.decision_id) == decision
+    assert await ledger.find(decision.decision_id, HOUSE) == decision
 
 
 async def test_grim_futures_are_escalated_with_a_way_past(make: Make, proposal: Proposal) -> None:
@@ -495,3 +497,29 @@ async def test_nothing_is_ever_approved_but_whole_simulated_futures_and_what_has
                 (Reason.not_high_impact, Basis.none, False),
             )
     assert approved
+
+
+async def test_whatever_a_tenant_has_recalled_or_imagined_is_the_tenants_own(
+    make: Make, bank: AnchorBank, proposal: Proposal
+) -> None:
+    """Precedents, grounding, masked reading, alternatives, rehearsal and the stand-in."""
+
+    class Noting:
+        def __init__(self) -> None:
+            self.tenants = list[str]()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bank, name)
+
+        async def nearest(self, *told: Any, tenant: str, **more: Any) -> Any:
+            self.tenants.append(tenant)
+            return await bank.nearest(*told, tenant=tenant, **more)
+
+    asked = proposal.model_copy(update={"tenant": "north"})
+    for script in (WELL, GRIM, DOWN):
+        heard, noting = Heard(ScriptedWorldModel(script), []), Noting()
+        guardrail = make(heard, bank=noting)
+        await guardrail.evaluate(asked)
+        await guardrail.rehearse(asked)
+        assert {situation.opening.tenant for situation in heard.situations} == {"north"}
+        assert {*noting.tenants} == {"north"}

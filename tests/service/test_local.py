@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,9 @@ class WatchedEngine:
     spans: list[tuple[float, float]] = field(default_factory=list)
     passing: threading.Event = field(default_factory=threading.Event)
 
-    def tree(self, prompt: Sequence[int], room: int) -> WatchedTree:
+    def tree(self, prompt: Sequence[int], room: int, tenant: str) -> WatchedTree:
         self.prompts.append(len(prompt))
-        return WatchedTree(self.engine.tree(prompt, room), self)
+        return WatchedTree(self.engine.tree(prompt, room, tenant), self)
 
 
 @pytest.fixture
@@ -116,6 +116,16 @@ async def test_asked_the_same_again_it_says_the_same_again(model: LocalWorldMode
     assert first.probabilities == pytest.approx(again.probabilities, abs=1e-3)
     opened = await model.forecast(situation(at, 5, detail=Detail.odds))
     assert any(abs(opened.probabilities[name] - p) > 0.02 for name, p in again.probabilities.items())
+
+
+async def test_a_prompt_is_remembered_for_its_tenant_alone(model: LocalWorldModel) -> None:
+    computed = list[int]()
+    for tenant in ("north", "south", "north"):
+        at = replace(opening(), tenant=tenant)
+        await model.forecast(situation(at, 1, detail=Detail.odds))
+        tree = model._stage(at).tree
+        computed.append(tree.prompt_computed if tree else 0)
+    assert computed[0] == computed[1] > computed[2] == 1
 
 
 async def test_the_odds_cover_the_scale_and_are_the_same_for_all_futures_before_any_has_begun(

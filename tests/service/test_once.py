@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import httpx
@@ -15,8 +14,10 @@ import pytest
 
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
-from service.app import EXPIRY_S, deny_what_ran_out
-from service.guardrail import Chance
+from service.api.callers import Role
+from service.decisions.switches import Switches
+from service.upkeep import EVERY_S, Upkeep
+from service.vocabulary.proposal import HOUSE
 from service.world.scripted import ScriptedWorldModel
 from tests.service.house import BAD, FINE, Premises, body, premises, stocked
 
@@ -78,7 +79,7 @@ async def test_an_override_sent_twice_is_one_override(tmp_path: Path, bank: Edge
     async with premises(tmp_path, bank, ScriptedWorldModel(BAD)) as house:
         decision = (await house.ask()).json()
         path = f"/v1/decisions/{decision['decision_id']}/override"
-        told = {"ruling": "approved", "reason": "Seen in person, all is well."}
+        told = {"ruling": "approved", "code": "mitigated", "reason": "Seen in person, all is well."}
         headers = house.shown("supervisor") | KEY
         answers = [await house.client.post(path, json=told, headers=headers) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200] * 3
@@ -96,18 +97,19 @@ async def test_who_waits_hears_of_an_override_at_once(tmp_path: Path, bank: Edge
         assert answer.json()["overridden"]["ruling"] == "approved"
 
 
-async def test_what_nobody_ruled_on_in_time_is_denied_without_anybody_asking(
+async def test_what_nobody_ruled_on_in_time_has_expired_without_anybody_asking(
     tmp_path: Path, bank: EdgeAnchorBank
 ) -> None:
     async with premises(tmp_path, bank, ScriptedWorldModel(BAD)) as house:
         id = (await house.ask()).json()["decision_id"]
         waiting = asyncio.create_task(house.client.get(f"/v1/decisions/{id}/wait", headers=house.shown("agent")))
-        unasked = asyncio.create_task(deny_what_ran_out(house.ledger, Chance(monotonic, lambda: house.clock.now, str)))
+        upkeep = Upkeep(house.ledger, Switches(house.ledger), lambda: house.clock.now, dict)
+        unasked = asyncio.create_task(upkeep.forever())
         await asyncio.sleep(0.05)
         assert (await house.read(id)).json()["overridden"] is None
         house.clock.now += timedelta(hours=2)
-        denied = (await asyncio.wait_for(waiting, 3 * EXPIRY_S)).json()["overridden"]
-        assert (denied["ruling"], denied["reason"], denied["supervisor"]) == ("denied", "expired", "")
+        over = (await asyncio.wait_for(waiting, 3 * EVERY_S)).json()["overridden"]
+        assert (over["ruling"], over["code"], over["supervisor"]) == ("expired", "expired", "")
         unasked.cancel()
         assert (await house.overrule(id)).status_code == 409
 
@@ -125,12 +127,13 @@ async def test_what_waits_for_a_person_is_listed_for_supervisors_alone(tmp_path:
 async def test_what_really_happened_is_kept_if_it_is_on_the_scale(house: Premises) -> None:
     id = (await house.ask()).json()["decision_id"]
     path = f"/v1/decisions/{id}/outcome"
-    assert (
-        await house.client.post(path, json={"outcome": "resolved"}, headers=house.shown("agent"))
-    ).status_code == 204
-    wrong = await house.client.post(path, json={"outcome": "fine"}, headers=house.shown("agent"))
+    house.key("desk", Role.outcome)
+    for key, status in (("desk", 204), ("supervisor", 204), ("agent", 403)):
+        answer = await house.client.post(path, json={"outcome": "resolved"}, headers=house.shown(key))
+        assert answer.status_code == status
+    wrong = await house.client.post(path, json={"outcome": "fine"}, headers=house.shown("desk"))
     assert wrong.status_code == 422 and wrong.json()["errors"][0]["pointer"] == "/outcome"
-    assert [report.outcome for report in await house.ledger.reports(id)] == ["resolved"]
+    assert [report.reporter for report in await house.ledger.reports(id, HOUSE)] == ["desk", "first-supervisor"]
 
 
 async def test_an_export_of_the_audit_is_verified_offline_and_shows_where_it_was_touched(

@@ -15,7 +15,8 @@ import pytest
 
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
-from service.api.callers import Keys, Role
+from service.api.callers import Role
+from service.vocabulary.proposal import HOUSE
 from service.world.scripted import ScriptedWorldModel
 from tests.service.house import BAD, FINE, NOON, Premises, body, premises, stocked
 
@@ -106,21 +107,19 @@ async def test_a_denied_escalation_carries_none(gloomy: Premises) -> None:
 
 
 async def test_a_permit_is_shown_to_its_agent_while_it_lasts_and_to_no_other(
-    house: Premises, tmp_path: Path, bank: EdgeAnchorBank
+    house: Premises,
 ) -> None:
     answer = (await house.ask()).json()
     assert (await house.read(answer["decision_id"])).json() == answer
-    key = Keys(tmp_path / "keys.json").make("second-agent", Role.agent)
-    async with premises(tmp_path, bank, ScriptedWorldModel(FINE)) as again:
-        again.keys["second"] = key
-        assert (await again.read(answer["decision_id"], "second")).json()["permit"] is None
+    house.key("second", Role.agent)
+    assert (await house.read(answer["decision_id"], "second")).json()["permit"] is None
     house.clock.now += timedelta(seconds=60)
     assert (await house.read(answer["decision_id"])).json() == answer | {"permit": None}
 
 
 async def test_no_permit_is_kept(house: Premises) -> None:
     answer = (await house.ask()).json()
-    kept = await house.ledger.find(answer["decision_id"])
+    kept = await house.ledger.find(answer["decision_id"], HOUSE)
     assert answer["permit"] and kept is not None and kept.permit is None
 
 

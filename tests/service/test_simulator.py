@@ -44,13 +44,15 @@ class NoBank:
 
     def __init__(self, failure: Exception | None = None, hangs: bool = False) -> None:
         self.failure, self.hangs, self.asked = failure, hangs, 0
+        self.tenants = set[str]()
 
     async def add(self, anchors: Sequence[Anchor]) -> None: ...
 
     async def nearest(
-        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
+        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0, *, tenant: str
     ) -> tuple[Match, ...]:
         self.asked += 1
+        self.tenants.add(tenant)
         if self.hangs:
             await asyncio.Event().wait()
         if self.failure:
@@ -188,6 +190,13 @@ async def test_futures_are_grounded_every_so_many_turns_and_it_is_recorded(tmp_p
     assert (told[1].anchor_id, told[1].outcome) == ("turn2", "waiting")
     assert [(fact.name, fact.value) for fact in told[1].facts] == [("note", "observed in turn2")]
     assert not played.anchors_failed
+
+
+async def test_futures_are_grounded_in_what_their_own_tenant_may_see() -> None:
+    bank = NoBank()
+    at = Opening(Kettle(), KettleState(), POUR, tenant="north")
+    await AnchoredSimulator(ScriptedWorldModel([WAITING]), bank).simulate(at, range(3), soon())
+    assert bank.tenants == {"north"} and bank.asked == 9
 
 
 def test_only_facts_that_moved_are_told_when_grounded() -> None:

@@ -168,6 +168,15 @@ def test_a_remembered_prefix_is_not_computed_again(engine: Engine) -> None:
     assert [engine.tree(prompt, room=0).prompt_computed for prompt in prompts] == [len(PROMPT), 1, 2, 1]
 
 
+def test_what_one_tenant_told_is_computed_again_for_another(engine: Engine, model: Any) -> None:
+    told = [("north", PROMPT), ("south", PROMPT), ("north", [*PROMPT, 1, 2]), ("south", [*PROMPT, 1]), ("", PROMPT)]
+    trees = [engine.tree(prompt, 0, tenant) for tenant, prompt in told]
+    assert [tree.prompt_computed for tree in trees] == [len(PROMPT), len(PROMPT), 2, 1, len(PROMPT)]
+    for tree, (_, prompt) in zip(trees, told, strict=True):
+        assert_close(tree.prompt_logits, expected(model, prompt))
+    assert engine.tree(PROMPT, 0, "north").prompt_computed == 1
+
+
 def test_the_prompt_unused_for_longest_is_forgotten(graph: Path) -> None:
     engine = Engine(graph, remembered_prompts=3)
     first, second, third, fourth = ([start, *PROMPT] for start in (100, 101, 102, 103))

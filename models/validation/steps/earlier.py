@@ -20,13 +20,13 @@ class EarlierBank:
         await self.bank.add(anchors)
 
     async def nearest(
-        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0
+        self, domain: str, key: AnchorKey, limit: int, floor: float = SIMILARITY_FLOOR, turns: int = 0, *, tenant: str
     ) -> tuple[Match, ...]:
         """Asks for more until enough of them are early enough, or there are no more."""
         wanted = limit
         while True:
             wanted *= 2
-            found = await self.bank.nearest(domain, key, wanted, floor, turns)
+            found = await self.bank.nearest(domain, key, wanted, floor, turns, tenant=tenant)
             kept = tuple(match for match in found if match.anchor.when < self.day)[:limit]
             if len(kept) == limit or len(found) < wanted:
                 return kept

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.domains.helpdesk import explain, grounding, rules
 from service.domains.helpdesk.forecast import TicketChanges
@@ -13,6 +14,7 @@ from service.vocabulary.domain import Fact
 from service.vocabulary.forecast import Forecast
 from service.vocabulary.outcome import OutcomeScale
 from service.vocabulary.proposal import Action, Proposal
+from service.vocabulary.redaction import Redaction, redactions
 from service.vocabulary.rollout import Rollout
 from service.vocabulary.severity import Severity
 from service.vocabulary.verdict import Assessment, RiskFactor, RiskPolicy, RuleHit
@@ -23,6 +25,8 @@ STATUS = {"resolved": "resolved", "escalated": "escalated", "abandoned": "abando
 AFTER_FAILURE = Action(kind="follow_up", text="Ask what still fails and what has changed since.")
 AFTER_ANGER = Action(kind="follow_up", text="Apologise and ask whether it works now.")
 USUALLY = Action(kind="follow_up", text="Check with the user whether it worked.")
+
+REDACTIONS = redactions(Path(__file__).with_name("redactions.yaml"))
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Helpdesk:
     policy: RiskPolicy = POLICY
     state_type: type[TicketState] = TicketState
     forecast_type: type[TicketChanges] = TicketChanges
+    redactions: tuple[Redaction, ...] = REDACTIONS
 
     def high_impact(self, action: Action) -> bool:
         return rules.kind_of(action) not in rules.QUIET

@@ -17,6 +17,7 @@ POLICY = RiskPolicy(
     quorum=3,
     budget_ms=800,
     temperature=0.8,
+    approvals_required=2,
 )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.domains.safety import explain, grounding, rules
 from service.domains.safety.forecast import SafetyChanges
@@ -13,6 +14,7 @@ from service.vocabulary.domain import Fact
 from service.vocabulary.forecast import Changes, Forecast
 from service.vocabulary.outcome import OutcomeScale
 from service.vocabulary.proposal import Action, Proposal, State
+from service.vocabulary.redaction import Redaction, redactions
 from service.vocabulary.rollout import Rollout
 from service.vocabulary.severity import Severity
 from service.vocabulary.verdict import Assessment, RiskFactor, RiskPolicy, RuleHit
@@ -21,6 +23,8 @@ KEPT, STEP_HOURS, MAX_HOURS, MAX_GUST = 8, 0.5, 48.0, 120.0
 RESTING = ("hydrate_and_rest", "stop_work", "postpone")
 WORKING = Action(kind="proceed", text="Carry on.")
 HOLDING = Action(kind="observe", text="Keep holding and watch.")
+
+REDACTIONS = redactions(Path(__file__).with_name("redactions.yaml"))
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Safety:
     policy: RiskPolicy = POLICY
     state_type: type[State] = SafetyState
     forecast_type: type[Changes] = SafetyChanges
+    redactions: tuple[Redaction, ...] = REDACTIONS
 
     def high_impact(self, action: Action) -> bool:
         """Everything but looking, telling, resting and holding; and those too when their text orders the work done."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.domains.triage import explain, grounding, policy, rules
 from service.domains.triage.forecast import TriageChanges
@@ -12,6 +13,7 @@ from service.vocabulary.domain import Fact
 from service.vocabulary.forecast import Forecast
 from service.vocabulary.outcome import OutcomeScale
 from service.vocabulary.proposal import Action, Proposal
+from service.vocabulary.redaction import Redaction, redactions
 from service.vocabulary.rollout import Rollout
 from service.vocabulary.severity import Severity
 from service.vocabulary.verdict import Assessment, RiskFactor, RiskPolicy, RuleHit
@@ -26,6 +28,8 @@ _CONTINUES = {
     "ask": "Keep the caller on the line.",
 }
 
+REDACTIONS = redactions(Path(__file__).with_name("redactions.yaml"))
+
 
 @dataclass(frozen=True, slots=True)
 class Triage:
@@ -39,6 +43,7 @@ class Triage:
     policy: RiskPolicy = policy.POLICY
     state_type: type[TriageState] = TriageState
     forecast_type: type[TriageChanges] = TriageChanges
+    redactions: tuple[Redaction, ...] = REDACTIONS
 
     def high_impact(self, action: Action) -> bool:
         return policy.high_impact(action)

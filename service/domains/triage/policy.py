@@ -18,6 +18,7 @@ POLICY = RiskPolicy(
     quorum=6,
     budget_ms=800,
     temperature=0.8,
+    approvals_required=2,
 )
 
 _ALIASES = {

@@ -1,0 +1,54 @@
+"""What the service does without being asked: it ends what ran out, notes what changed, and reads what was switched off."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from service.decisions.chain import Kind
+from service.decisions.entry import NoteKind
+from service.decisions.ledger import Ledger
+from service.decisions.switches import Switches
+from service.errors import LedgerUnavailable
+
+EVERY_S = 1.0
+Circumstances = Mapping[tuple[NoteKind, str, str], Mapping[str, Any]]
+"""What is so now, by kind, tenant and subject."""
+GONE: Mapping[str, Any] = {"gone": True}
+
+
+@dataclass(eq=False)
+class Upkeep:
+    """`circumstances` are the model, the policies and the keys as they are when it is asked."""
+
+    ledger: Ledger
+    switches: Switches
+    now: Callable[[], datetime]
+    circumstances: Callable[[], Circumstances]
+    _noted: dict[tuple[NoteKind, str, str], Mapping[str, Any]] = field(default_factory=dict)
+
+    async def forever(self) -> None:
+        """Each part by itself: one that the ledger refuses now keeps nothing from the others, and is tried again."""
+        while True:
+            for part in (self.expire, self.note, self.switches.refresh):
+                with suppress(LedgerUnavailable):
+                    await part()
+            await asyncio.sleep(EVERY_S)
+
+    async def expire(self) -> None:
+        """An escalation on which nobody ruled in time is over, whether or not anybody asks."""
+        while await self.ledger.expire(self.now()):
+            pass
+
+    async def note(self) -> None:
+        """Into the audit chain: what is another than it was, and the keys that are gone."""
+        current = dict(self.circumstances())
+        if current == self._noted:
+            return
+        for event in await self.ledger.noted(Kind.key):
+            current.setdefault((Kind.key, event.tenant, event.subject), GONE)
+        for (kind, tenant, subject), body in current.items():
+            await self.ledger.note(kind, subject, body, self.now(), tenant)
+        self._noted = dict(self.circumstances())
