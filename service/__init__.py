@@ -14,6 +14,8 @@ decisions/         the ledger (sqlite, redis), the audit chain, permits
 world/             one step: vllm, local, cases, scripted
 anchors/           recorded history: edge, qdrant
 deadline, errors   how long there is left; everything that can go wrong
+log, tracing       a line of JSON for each decision; spans, where somebody collects them
+metrics, window    every instrument; what the last few hundred values say
 domains/           helpdesk, safety, triage
 vocabulary/        what the words mean
 """

@@ -9,20 +9,23 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.models import Example
 from pydantic import TypeAdapter
 
-from service.admission import Admission
-from service.anchors.bank import AnchorBank
+from service.admission import Admission, Effort
+from service.anchors.bank import AnchorBank, AnchorBankUnavailable
 from service.anchors.history import index_history
 from service.api import anchors, decisions, domains, errors, evaluations, health, permits, switches
+from service.api import metrics as scrape
 from service.api.callers import Doorkeeper, Role
 from service.api.draining import Draining
 from service.api.keys import Key, Keys
 from service.api.limits import BodyLimits
+from service.api.metrics import Tally
 from service.api.oidc import OidcVerifier, Provider
 from service.api.once import Once
 from service.api.overrides import Overrides
@@ -38,6 +41,7 @@ from service.decisions.vault import BadMaster, Vault, master
 from service.domains import catalog, examples, reference
 from service.errors import LedgerUnavailable
 from service.guardrail import Chance, Guardrail, Rooms
+from service.metrics import Metrics, Span, no_span
 from service.settings import Settings
 from service.upkeep import Circumstances, Upkeep
 from service.vocabulary.decision import ModelStory
@@ -54,6 +58,9 @@ from service.world.step import Form, Marked
 
 TITLE = "Premortem"
 VAULT = "vault"
+CANARY_MS = 2_500.0
+STOCK_S = 5.0
+"""How often a bank that was not there at the start is asked again whether it can be filled."""
 ABOUT = "Ask before you act: what happens if I do this? N simulated futures of a proposed action; approve or escalate, with evidence."
 
 
@@ -66,6 +73,7 @@ class House:
     model: ModelStory
     sealed_by: str = ""
     """Tells the secret that free text is sealed under from any other."""
+    stocked: bool = True
 
 
 def system_chance() -> Chance:
@@ -90,7 +98,7 @@ async def furnish(settings: Settings) -> House:
     manifest = local.manifest if local else served[0] if served else None
     told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
     model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
-    return House(rooms, manifest.domains if manifest else {}, model, vault.fingerprint)
+    return House(rooms, manifest.domains if manifest else {}, model, vault.fingerprint, await stocked(bank, settings))
 
 
 def signing_keys(settings: Settings, now: datetime) -> KeyRing:
@@ -162,9 +170,24 @@ async def _bank(settings: Settings) -> AnchorBank:
         from service.anchors.edge import EdgeAnchorBank
 
         bank = await asyncio.to_thread(EdgeAnchorBank, settings.data / "anchors", encoder)
-    for name, domain in catalog().items():
-        await index_history(bank, domain, reference(name), settings.bundled_history)
     return bank
+
+
+async def stocked(bank: AnchorBank, settings: Settings) -> bool:
+    """Whether the bundled history is all there; a bank that cannot be asked now is filled when it can be."""
+    try:
+        for name, domain in catalog().items():
+            await index_history(bank, domain, reference(name), settings.bundled_history)
+    except AnchorBankUnavailable:
+        return False
+    return True
+
+
+async def stock(bank: AnchorBank, settings: Settings) -> None:
+    while True:
+        await asyncio.sleep(STOCK_S)
+        if await stocked(bank, settings):
+            return
 
 
 def create_app(
@@ -173,6 +196,7 @@ def create_app(
     chance: Chance | None = None,
     say: Callable[[str], object] = print,
     draining: Draining | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The service over a furnished house, which it closes when it ends."""
     chance, draining = chance or system_chance(), draining or Draining()
@@ -182,6 +206,8 @@ def create_app(
     tokens = oidc_verifier(settings, chance) if keys and settings.oidc_issuer else None
     door = Doorkeeper(*([keys] if keys else []), *([Tokens(tokens)] if tokens else []))
     ring, ledger = signing_keys(settings, chance.now()), house.rooms.ledger
+    metrics = metrics or Metrics(chance.clock, _spans(settings))
+    metrics.told(house.model, fields, Effort)
     thrown = Switches(ledger, settings.disabled_domains)
     desk = permits.PermitDesk(Issuer(settings.permit_issuer, settings.permit_audience), ring, thrown, chance.now)
     guardrail = Guardrail(
@@ -192,8 +218,11 @@ def create_app(
         house.stories,
         house.model,
         thrown,
+        metrics,
     )
-    upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys))
+    upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys), metrics)
+    known = cycle([known_case(name, domain) for name, domain in fields.items()])
+    readiness = health.Readiness(house.rooms, lambda: guardrail.rehearse(next(known), CANARY_MS), chance.clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -206,12 +235,21 @@ def create_app(
                 await refuse_another_secret(ledger, house.sealed_by)
                 await upkeep.note()
             await warm_up(guardrail, fields)
+            if not house.stocked:
+                stocking = asyncio.create_task(stock(house.rooms.bank, settings))
+                closing.callback(stocking.cancel)
             going_on = asyncio.create_task(upkeep.forever())
             closing.callback(going_on.cancel)
             yield
 
     app = FastAPI(title=TITLE, description=ABOUT, version="0.1.0", lifespan=lifespan)
-    app.add_middleware(BodyLimits, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
+    app.add_middleware(
+        BodyLimits,
+        max_bytes=settings.max_body_bytes,
+        max_depth=settings.max_depth,
+        max_items=settings.max_items,
+    )
+    app.add_middleware(Tally, counted=lambda status: metrics.problems.labels(status).inc())
     errors.install(app)
     once, rates = Once(ledger, chance.now), Rates(chance.clock)
     overrides = Overrides(guardrail, ledger, fields, chance.now)
@@ -221,9 +259,18 @@ def create_app(
     app.include_router(switches.router(thrown, fields, door, chance.now))
     app.include_router(permits.router(desk))
     app.include_router(domains.router(fields, cases))
-    app.include_router(health.router(house.rooms, draining))
+    app.include_router(health.router(readiness, draining))
+    app.include_router(scrape.router(metrics, readiness, guardrail))
     errors.describe(app)
     return app
+
+
+def _spans(settings: Settings) -> Span:
+    if not settings.otlp_endpoint:
+        return no_span
+    from service.tracing import exporting
+
+    return exporting(settings.otlp_endpoint)
 
 
 def oidc_verifier(settings: Settings, chance: Chance) -> OidcVerifier:
@@ -273,13 +320,14 @@ def first_keys(keys: Keys, say: Callable[[str], object]) -> Keys:
 async def warm_up(guardrail: Guardrail, fields: Mapping[str, Domain]) -> None:
     """One step of one example in each domain, unrecorded, so that the first caller does not pay for cold caches."""
     for name, domain in fields.items():
-        told = examples(name)[0]["proposal"]
-        proposal = Proposal(
-            domain=name,
-            state=domain.state_type.model_validate(told["state"]),
-            action=Action.model_validate(told["action"]),
-        )
-        await guardrail.rehearse(proposal)
+        await guardrail.rehearse(known_case(name, domain))
+
+
+def known_case(name: str, domain: Domain) -> Proposal:
+    """The first of the domain's examples."""
+    told = examples(name)[0]["proposal"]
+    state, action = domain.state_type.model_validate(told["state"]), Action.model_validate(told["action"])
+    return Proposal(domain=name, state=state, action=action)
 
 
 def openapi_examples(cases: Mapping[str, list[dict[str, Any]]]) -> dict[str, Example]:

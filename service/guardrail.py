@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +15,9 @@ from service.anchors.bank import PRECEDENT_FLOOR, PRECEDENT_TURNS, AnchorBank, A
 from service.deadline import Clock, Deadline
 from service.decisions.ledger import Ledger
 from service.decisions.switches import Switches
-from service.errors import LedgerUnavailable, RequestTooLarge
+from service.errors import LedgerUnavailable, Overloaded, RequestTooLarge
+from service.log import log_decision
+from service.metrics import Metrics
 from service.record import Stamp, write_decision
 from service.simulator.anchored import AnchoredSimulator, Simulation
 from service.verdicts.assess import Lens, assess
@@ -129,31 +132,64 @@ class Guardrail:
     stories: Mapping[str, DomainStory]
     model: ModelStory
     switches: Switches
+    metrics: Metrics
     override_for: timedelta = timedelta(hours=1)
 
     async def evaluate(
-        self, proposal: Proposal, options: Options = Options(), supersession: Supersession | None = None
+        self,
+        proposal: Proposal,
+        options: Options = Options(),
+        supersession: Supersession | None = None,
+        until: Deadline | None = None,
     ) -> Decision:
         """With a supersession it raises `OverrideRefused` too, if somebody ruled on the older decision meanwhile."""
-        with self.admission.admit() as effort:
+        until = until or self.deadline(proposal.domain, options)
+        with self._admitted() as effort, self.metrics.evaluating(proposal.domain, until):
             started = self.chance.clock()
-            case = self._case(proposal, options, effort, supersession)
+            case = self._case(until, proposal, options, effort, supersession)
             await self._switches_known(case)
             try:
                 evidence = self._gate(case) or await self._simulate(case)
             except PromptTooLong as error:
                 raise RequestTooLarge(str(error)) from error
             simulated = self.chance.clock()
-            verdict = await self._judge(case, evidence)
+            with self.metrics.stage("judge"):
+                verdict = await self._judge(case, evidence)
             timing = {"simulate": simulated - started, "judge": self.chance.clock() - simulated}
-            return await self._record(case, verdict, evidence, timing)
+            with self.metrics.stage("record"):
+                decision = await self._record(case, verdict, evidence, timing)
+            self.metrics.decided(decision, evidence.rollouts, case.policy.horizon)
+            log_decision(decision, self.chance.clock() - started)
+            return decision
 
-    async def rehearse(self, proposal: Proposal) -> None:
-        """Recalls and reads one first step, for its effect on caches alone; failures show in readiness, not here."""
-        until = Deadline.after(REHEARSAL_MS, self.chance.clock)
+    async def rehearse(self, proposal: Proposal, within_ms: float = REHEARSAL_MS) -> str:
+        """Recalls and reads one first step, unrecorded: why that could not be done in time, empty if it could."""
+        until = Deadline.after(within_ms, self.chance.clock)
         domain = self.domains[proposal.domain]
-        matches, _ = await self._recall(domain, proposal, until)
-        await self._glance(Opening(domain, proposal.state, proposal.action, matches, tenant=proposal.tenant), 0, until)
+        matches, notes = await self._recall(domain, proposal, until)
+        opening = Opening(domain, proposal.state, proposal.action, matches, tenant=proposal.tenant)
+        read = await self._glance(opening, 0, until)
+        return "; ".join(notes) if notes else "" if read is not None else "a known case could not be read in time"
+
+    @contextmanager
+    def _admitted(self) -> Iterator[Effort]:
+        try:
+            with self.admission.admit() as effort:
+                self.metrics.admissions.labels(effort).inc()
+                yield effort
+        except Overloaded:
+            self.metrics.admissions.labels("refused").inc()
+            raise
+
+    def deadline(self, domain: str, options: Options) -> Deadline:
+        """From now on."""
+        return Deadline.after(options.budget_ms or self.domains[domain].policy.budget_ms, self.chance.clock)
+
+    def followed(self, decision: Decision, outcome: str) -> None:
+        """What really happened, for the counts alone."""
+        domain = self.domains[decision.domain]
+        severity = domain.outcomes[outcome].severity
+        self.metrics.followed(decision, severity, severity >= domain.adverse_from(decision.proposal.action))
 
     def lens(self, domain: Domain, action: Action, horizon: int | None = None) -> Lens:
         """How this domain's futures are read when they follow this action."""
@@ -164,7 +200,14 @@ class Guardrail:
         policy = self.domains[domain].policy
         return (options.rollouts or policy.rollouts) * (options.horizon or policy.horizon)
 
-    def _case(self, proposal: Proposal, options: Options, effort: Effort, supersession: Supersession | None) -> Case:
+    def _case(
+        self,
+        deadline: Deadline,
+        proposal: Proposal,
+        options: Options,
+        effort: Effort,
+        supersession: Supersession | None,
+    ) -> Case:
         domain = self.domains[proposal.domain]
         asked = options.rollouts or domain.policy.rollouts
         policy = replace(
@@ -177,7 +220,6 @@ class Guardrail:
         )
         first = options.seed if options.seed is not None else seed_of(proposal)
         seeds = [first + SEED_SPACING * number for number in range(policy.max_rollouts)]
-        deadline = Deadline.after(policy.budget_ms, self.chance.clock)
         lens = self.lens(domain, proposal.action, policy.horizon)
         return Case(domain, proposal, policy, lens, options, effort, seeds, deadline, supersession)
 
@@ -207,7 +249,9 @@ class Guardrail:
     async def _simulate(self, case: Case) -> Evidence:
         reserve = min(RESERVE_MS, RESERVE_SHARE * case.policy.budget_ms)
         until = case.deadline.earlier(reserve)
-        matches, notes = await self._recall(case.domain, case.proposal, until)
+        with self.metrics.stage("anchors"):
+            matches, notes = await self._recall(case.domain, case.proposal, until)
+        self.metrics.recalled(case.domain.name, matches, bool(notes), self.chance.now())
         if notes:  # nothing will ground these futures, so they go no further than they may go ungrounded
             ungrounded = min(case.policy.horizon, case.policy.anchor_interval)
             case = replace(case, policy=replace(case.policy, horizon=ungrounded))
@@ -215,9 +259,10 @@ class Guardrail:
         if case.effort is Effort.history:
             return await self._replay(case, opening, until, (*notes, "too many requests to simulate this one"))
         imagined_by = until.earlier(reserve / 2)  # what is left then is enough to ask recorded cases instead
-        played, masked = await asyncio.gather(
-            self._play(case, opening, imagined_by), self._glance(opening, case.seeds[0], imagined_by)
-        )
+        with self.metrics.stage("simulate"):
+            played, masked = await asyncio.gather(
+                self._play(case, opening, imagined_by), self._glance(opening, case.seeds[0], imagined_by)
+            )
         if _silent(played, case.lens):
             why = played.world_failed or "the world model was slower than the budget"
             return await self._replay(case, opening, until, (*notes, why))
@@ -226,7 +271,7 @@ class Guardrail:
         if case.effort is Effort.quorum:
             notes = (*notes, "many requests: fewer futures")
         doubt = Doubt(
-            unfamiliar=self._unfamiliar(case.domain, matches),
+            unfamiliar=played.anchors_failed or self._unfamiliar(case.domain, matches),
             optimistic=_optimistic(case, played.rollouts, masked),
             world_failed=bool(played.world_failed),
         )

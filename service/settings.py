@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     )
     permit_issuer: str = Field(default="premortem", min_length=1, description="Whom executors trust: best a URL")
     permit_audience: str = Field(default="executor", min_length=1, description="The executors that permits are for")
+    otlp_endpoint: str = Field(
+        default="", description="Where traces go (OTLP over HTTP, with /v1/traces); needs the extra `tracing`"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     disabled_domains: frozenset[str] = frozenset()
     drain_s: float = Field(
         default=2.0,
@@ -76,6 +80,9 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=256 * 1024, ge=1_024)
     max_depth: int = Field(default=32, ge=4, le=200)
+    max_items: int = Field(
+        default=5_000, ge=100, description="Members and items of a body; no domain's largest state has half as many"
+    )
     full_until: int = Field(default=4, ge=1, description="Evaluations at once that get all their futures")
     quorum_until: int = Field(default=8, ge=1, description="... that get a quorum of futures")
     admit_until: int = Field(default=32, ge=1, description="... that are admitted at all")

@@ -10,8 +10,9 @@ from typing import Any
 from service.decisions.chain import Kind
 from service.decisions.entry import NoteKind
 from service.decisions.ledger import Ledger
-from service.decisions.switches import Switches
+from service.decisions.switches import Switches, Target
 from service.errors import LedgerUnavailable
+from service.metrics import Metrics
 
 EVERY_S = 1.0
 Circumstances = Mapping[tuple[NoteKind, str, str], Mapping[str, Any]]
@@ -27,20 +28,27 @@ class Upkeep:
     switches: Switches
     now: Callable[[], datetime]
     circumstances: Callable[[], Circumstances]
+    metrics: Metrics
     _noted: dict[tuple[NoteKind, str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     async def forever(self) -> None:
         """Each part by itself: one that the ledger refuses now keeps nothing from the others, and is tried again."""
         while True:
-            for part in (self.expire, self.note, self.switches.refresh):
+            for part in (self.expire, self.note, self.switches.refresh, self.count):
                 with suppress(LedgerUnavailable):
                     await part()
             await asyncio.sleep(EVERY_S)
 
     async def expire(self) -> None:
         """An escalation on which nobody ruled in time is over, whether or not anybody asks."""
-        while await self.ledger.expire(self.now()):
-            pass
+        while expired := await self.ledger.expire(self.now()):
+            for decision in expired:
+                self.metrics.ruled(decision)
+
+    async def count(self) -> None:
+        self.metrics.pending.set(await self.ledger.waiting())
+        for target in Target:
+            self.metrics.off.labels(target).set(self.switches.count(target))
 
     async def note(self) -> None:
         """Into the audit chain: what is another than it was, and the keys that are gone."""

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.api.callers import Caller, Doorkeeper, Role
 from service.api.draining import Draining
 from service.api.errors import problems
+from service.api.links import onward
 from service.api.once import IdempotencyKey, Once
 from service.api.overrides import Overrides
 from service.api.permits import PermitDesk
@@ -70,7 +71,9 @@ def router(
         return tuple(event.model_dump(mode="json") for event in await ledger.history(decision_id, caller.tenant))
 
     @routes.post(
-        "/{decision_id}/override", responses=problems(401, 403, 404, 409, 413, 415, 422, 503), response_model=Decision
+        "/{decision_id}/override",
+        responses=problems(401, 403, 404, 409, 413, 415, 422, 503) | onward(),
+        response_model=Decision,
     )
     async def override(
         request: Request,
@@ -116,6 +119,7 @@ def router(
             decision_id=decision_id, outcome=body.outcome, at=body.at or now(), reporter=caller.name, note=note
         )
         await ledger.report(report, caller.tenant)
+        overrides.guardrail.followed(decision, body.outcome)
 
     @routes.post("/{decision_id}/erasure", status_code=204, responses=problems(401, 403, 404, 413, 415, 422, 503))
     async def erase(
@@ -123,7 +127,7 @@ def router(
     ) -> None:
         """Makes all that was written about it unreadable, for ever; that it was decided, and how, stays in the chain."""
         await find(ledger, decision_id, caller)
-        await ledger.erase(decision_id, caller.tenant, now(), f"{caller.name}: {body.reason}")
+        await ledger.erase(decision_id, caller.tenant, now(), " ".join((caller.name, body.code, body.ticket)).strip())
 
     return routes
 

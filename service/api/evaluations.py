@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from service.api.callers import Caller, Doorkeeper, Role
 from service.api.errors import pointer, problems
+from service.api.links import onward
 from service.api.once import IdempotencyKey, Once
 from service.api.permits import PermitDesk
 from service.api.rates import Rates
@@ -36,7 +37,7 @@ def router(
 
     @routes.post(
         "/evaluations",
-        responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503),
+        responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503) | onward(),
         summary="What happens if I do this?",
         response_model=Decision,
     )
@@ -48,14 +49,15 @@ def router(
     ) -> Response:
         """Approve or escalate, with the evidence. An escalation is an answer (200), not an error."""
         proposal = read_proposal(domains, body, caller)
+        until = guardrail.deadline(proposal.domain, body.options)
 
         async def decided() -> bytes:
             with rates.buying(caller, guardrail.steps(proposal.domain, body.options)) as purchase:
-                decision = await _unless_gone(request, guardrail.evaluate(proposal, body.options))
+                decision = await _unless_gone(request, guardrail.evaluate(proposal, body.options, until=until))
                 purchase.pay(decision)
             return desk.with_permit(decision, caller).model_dump_json().encode()
 
-        return await once.answer(request, caller, idempotency_key, decided)
+        return await once.answer(request, caller, idempotency_key, decided, until)
 
     return routes
 

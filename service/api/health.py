@@ -1,17 +1,55 @@
 """Whether the process lives, and whether it can rule."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 
 from fastapi import APIRouter, Response
 
 from service.api.draining import Draining
+from service.deadline import Clock
 from service.guardrail import Rooms
 
-PATIENCE_S = 1.0
+PATIENCE_S = 3.0
+FRESH_S, STALE_S = 2.0, 10.0
+"""How old an answer may be before it is asked for again, and before one that is asked for again is waited for."""
 
 
-def router(rooms: Rooms, draining: Draining) -> APIRouter:
+class Readiness:
+    """What each part says when it is asked. `canary` reads a known case through bank and world model.
+
+    However often it is asked, each part is asked every two seconds at most; a slow one is told as it was meanwhile, for
+    under load a service that is slow must not be taken for one that is gone.
+    """
+
+    def __init__(self, rooms: Rooms, canary: Callable[[], Awaitable[str]], clock: Clock) -> None:
+        self._rooms, self._canary, self._clock = rooms, canary, clock
+        self._asking: asyncio.Task[None] | None = None
+        self._told: Mapping[str, str] = {}
+        self._told_at = -inf
+
+    async def trouble(self) -> Mapping[str, str]:
+        """Of each part why it cannot do its work, empty if it can."""
+        age = self._clock() - self._told_at
+        if age > FRESH_S and self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        if age > STALE_S and self._asking:
+            await asyncio.shield(self._asking)
+        return self._told
+
+    async def _ask(self) -> None:
+        asked: Mapping[str, Awaitable[str]] = {
+            "world": self._rooms.world.trouble(),
+            "anchors": _unless(self._rooms.bank.healthy(), "recorded history cannot be asked"),
+            "ledger": _unless(self._rooms.ledger.healthy(), "no decision can be recorded"),
+            "canary": self._canary(),
+        }
+        answers = await asyncio.gather(*map(_soon, asked.values()))
+        self._told, self._told_at = dict(zip(asked, answers, strict=True)), self._clock()
+        self._asking = None
+
+
+def router(readiness: Readiness, draining: Draining) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get("/livez")
@@ -23,19 +61,14 @@ def router(rooms: Rooms, draining: Draining) -> APIRouter:
         "/readyz", responses={503: {"description": "Some part cannot do its work; `trouble` says which, and why"}}
     )
     async def ready(response: Response) -> dict[str, str | dict[str, bool] | dict[str, str]]:
-        """Asks every part now: the world model, the recorded history, and whether the ledger takes a write. Not when about to end."""
+        """World model, recorded history, a write to the ledger, and a known case read, within the last seconds."""
         if draining.began:
             response.status_code = 503
             return {"status": "draining", "parts": {}, "trouble": {"service": "it is about to end: ask another"}}
-        asked: Mapping[str, Awaitable[str]] = {
-            "world": rooms.world.trouble(),
-            "anchors": _unless(rooms.bank.healthy(), "recorded history cannot be asked"),
-            "ledger": _unless(rooms.ledger.healthy(), "no decision can be recorded"),
-        }
-        answers = await asyncio.gather(*map(_soon, asked.values()))
-        trouble = {part: why for part, why in zip(asked, answers, strict=True) if why}
+        asked = await readiness.trouble()
+        trouble = {part: why for part, why in asked.items() if why}
         response.status_code = 503 if trouble else 200
-        parts = {part: part not in trouble for part in asked}
+        parts = {part: not why for part, why in asked.items()}
         return {"status": "not ready" if trouble else "ready", "parts": parts, "trouble": trouble}
 
     return routes

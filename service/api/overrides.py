@@ -42,7 +42,7 @@ class Overrides:
             supervisor=caller.name,
             at=self.now(),
         )
-        return await self.ledger.override(ruling, caller.tenant)
+        return await self._kept(ruling, caller)
 
     def struck(self, decision: Decision, text: str) -> str:
         """A person's words, without what the domain strikes out before it keeps anything."""
@@ -64,7 +64,12 @@ class Overrides:
             supervisor="",
             at=self.now(),
         )
-        return await self.ledger.override(void, caller.tenant)
+        return await self._kept(void, caller)
+
+    async def _kept(self, ruling: Override, caller: Caller) -> Decision:
+        standing = await self.ledger.override(ruling, caller.tenant)
+        self.guardrail.metrics.ruled(standing)
+        return standing
 
     async def _edited(self, decision: Decision, asked: OverrideRequest, action: Action, caller: Caller) -> Decision:
         """The decision on the edited action, which takes this one's place."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
 
+from service.decisions.switches import SwitchCode
 from service.guardrail import Options
 from service.vocabulary.decision import OverrideCode, OverrideRuling
 from service.vocabulary.frozen import Frozen
@@ -54,17 +55,28 @@ class StateRequest(Frozen):
     state: dict[str, JsonValue]
 
 
-class ErasureRequest(Frozen):
-    """Why the free text of a decision must go."""
+Ticket = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Z]{1,12}[-#]?[0-9]{1,12})?$",
+        description="INC-123: where the whole reason is; it stays in the audit chain as it is",
+    ),
+]
 
-    reason: Reasoned
+
+class ErasureRequest(Frozen):
+    """Why the free text of a decision must go. A sentence here could name whom it is about, and would stay."""
+
+    code: Literal["asked_by_the_person", "retention_ended", "recorded_by_mistake", "ordered"]
+    ticket: Ticket = ""
 
 
 class SwitchRequest(Frozen):
     """Off or on again, and why."""
 
     off: bool
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8, max_length=500)]
+    code: SwitchCode
+    ticket: Ticket = ""
 
 
 class OutcomeRequest(Frozen):

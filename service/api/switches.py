@@ -34,7 +34,7 @@ def router(
         """While it is off, every proposal escalates (`disabled_by_operator`) and no permit is handed out, not even for an override."""
         if target is Target.domain and name not in domains:
             raise UnknownDomain(f"there is no domain {name!r}; there are {', '.join(domains)}")
-        switch = Switch(target=target, name=name, off=body.off, reason=body.reason, by=caller.name, at=now())
+        switch = Switch(target=target, name=name, **body.model_dump(), by=caller.name, at=now())
         await switches.throw(switch, caller.tenant)
         return switch
 

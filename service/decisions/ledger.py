@@ -38,6 +38,9 @@ class Ledger(Protocol):
     async def pending(self, tenant: str, limit: int, after: str = "") -> tuple[Decision, ...]:
         """Escalations that wait for a person, the soonest to end first, after the one named. Raises `UnknownDecision`."""
 
+    async def waiting(self) -> int:
+        """How many escalations wait for a person, of all tenants."""
+
     async def expire(self, now: datetime) -> tuple[Decision, ...]:
         """Rules, in nobody's name, that every escalation whose time was over before now is expired; those, of all tenants."""
 

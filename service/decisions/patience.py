@@ -53,7 +53,7 @@ class Patience:
             return await asyncio.wait_for(answer, self._patience)
         except TimeoutError as error:
             raise LedgerUnavailable(f"the ledger did not answer within {self._patience} s") from error
-        except (RedisError, OSError, ValueError) as error:
+        except (RedisError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise LedgerUnavailable(f"the ledger cannot be used: {error}") from error
 
     def _done(self, task: asyncio.Task[Any]) -> None:

@@ -41,7 +41,7 @@ class RedisLedger:
     """Refuses a server that is not set to keep what it acknowledges, unless `vouched`: its operator says that it is.
 
     Commands it needs: PING, HELLO, AUTH, CONFIG GET, BGREWRITEAOF, EVAL, EVALSHA, and on keys `premortem:*` GET, HGET,
-    HMGET, HEXISTS, HSETNX, ZADD, ZREM, ZMSCORE, ZRANGEBYLEX; SET on `head`, HSET and HGETALL on `notes`, HDEL on `salts`,
+    HMGET, HEXISTS, HSETNX, ZADD, ZREM, ZCARD, ZMSCORE, ZRANGEBYLEX; SET on `head`, HSET and HGETALL on `notes`, HDEL on `salts`,
     INCRBY on `pulse`; on `claim:*` HGETALL, HGET, HSET, DEL, EXPIRE. Nothing else: none of them can change or remove an
     event. A server that is vouched for is not told to BGREWRITEAOF: when its files forget what was erased is its operator's.
     """
@@ -103,6 +103,9 @@ class RedisLedger:
             return tuple(dossier.standing() for dossier in dossiers)
 
         return await self._patience.read(read)
+
+    async def waiting(self) -> int:
+        return await self._patience.read(lambda: self._chain.size(WAITING))
 
     async def expire(self, now: datetime) -> tuple[Decision, ...]:
         async def plan() -> Plan[tuple[Decision, ...]]:

@@ -133,6 +133,10 @@ class RedisChain:
         )
         return [member.decode() for member in found]
 
+    async def size(self, name: str) -> int:
+        """Of a sorted set."""
+        return int(await self.call(lambda: self.client.zcard(self.key(name))))
+
     async def gone(self, name: str, members: Sequence[str]) -> list[str]:
         """Those that are not in a sorted set."""
         scores = await self.call(lambda: self.client.zmscore(self.key(name), list(members)))

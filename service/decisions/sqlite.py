@@ -61,6 +61,9 @@ class SqliteLedger:
     async def pending(self, tenant: str, limit: int, after: str = "") -> tuple[Decision, ...]:
         return await self._read(lambda tables: tables.pending(tenant, limit, after))
 
+    async def waiting(self) -> int:
+        return await self._read(lambda tables: tables.waiting())
+
     async def expire(self, now: datetime) -> tuple[Decision, ...]:
         return await self._write(lambda tables: tables.expire(now))
 

@@ -15,13 +15,25 @@ class Target(StrEnum):
     agent = "agent"
 
 
+class SwitchCode(StrEnum):
+    """Why, in a word."""
+
+    misbehaves = "misbehaves"
+    compromised = "compromised"
+    incident = "incident"
+    maintenance = "maintenance"
+    drill = "drill"
+    resolved = "resolved"
+
+
 class Switch(Frozen):
     """`off`: every proposal of this domain, or agent, escalates, and no permit of it is handed out."""
 
     target: Target
     name: str = Field(min_length=1, max_length=128)
     off: bool
-    reason: str = Field(min_length=8, max_length=500)
+    code: SwitchCode
+    ticket: str = ""
     by: str
     at: AwareDatetime
 
@@ -54,6 +66,10 @@ class Switches:
 
     def of(self, tenant: str) -> tuple[Switch, ...]:
         return tuple(switch for (whose, _), switch in (self._thrown or {}).items() if whose == tenant)
+
+    def count(self, target: Target) -> int:
+        """Of all tenants, how many are off."""
+        return sum(switch.off and switch.target is target for switch in (self._thrown or {}).values())
 
     def off(self, tenant: str, domain: str, agent: str | None) -> bool:
         """Whether a proposal of this agent in this domain is switched off."""

@@ -80,6 +80,9 @@ class Tables:
         rows = self.db.execute(asked, (tenant, bound or "", limit)).fetchall()
         return tuple(self._known(id, tenant).standing() for (id,) in rows)
 
+    def waiting(self) -> int:
+        return int(self.db.execute("SELECT count(*) FROM waiting").fetchone()[0])
+
     def expire(self, now: datetime) -> tuple[Decision, ...]:
         asked = "SELECT decision_id, tenant FROM waiting WHERE due < ? ORDER BY due"
         late = self.db.execute(asked, (entry.due_before(now),)).fetchall()

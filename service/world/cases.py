@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.random import Generator, Philox
@@ -59,6 +59,10 @@ class CasesWorldModel:
         outcome = domain.outcomes.names[_drawn(odds, chance)]
         changes, observation = _replayed(cases, weights, outcome, domain, chance)
         return Forecast(outcome, dict(zip(domain.outcomes.names, odds.tolist(), strict=True)), changes, observation)
+
+    @property
+    def servers(self) -> Mapping[str, str]:
+        return {}
 
     async def trouble(self) -> str:
         return "" if await self._bank.healthy() else "recorded cases cannot be read"

@@ -163,9 +163,9 @@ class InstructedStep:
         self._said: Sequence[int] = ()
 
     def read(self, logits: NDArray[Any]) -> None:
-        mass = np.exp(logits, dtype=np.float64).sum()
-        if not LABEL_MASS <= mass < 1.01:
-            raise BadForecast(f"no outcome where an outcome was due: {mass:.2f} of the probability")
+        self._mass = float(np.exp(logits, dtype=np.float64).sum())
+        if not LABEL_MASS <= self._mass < 1.01:
+            raise BadForecast(f"no outcome where an outcome was due: {self._mass:.2f} of the probability")
         odds = distribution(logits, range(len(self.markers)))
         drawn = draw_outcome(odds, self._chance)
         self._digit, self._outcome = self.markers[drawn], tuple(self._domain.outcomes)[drawn]
@@ -188,9 +188,9 @@ class InstructedStep:
 
     def forecast(self) -> Forecast:
         if not self._said:
-            return Forecast(self._outcome.name, self._probabilities, self._domain.forecast_type())
+            return Forecast(self._outcome.name, self._probabilities, self._domain.forecast_type(), mass=self._mass)
         ids = tuple(self._form.answer(self._digit, self._said))
-        return Forecast(self._outcome.name, self._probabilities, *self._heard, ids)
+        return Forecast(self._outcome.name, self._probabilities, *self._heard, ids, self._mass)
 
 
 def bounded(schema: Mapping[str, Any]) -> dict[str, Any]:

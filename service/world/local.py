@@ -7,7 +7,7 @@ runs them through the engine in one pass, and lets each go its own way. A cancel
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -77,6 +77,10 @@ class LocalWorldModel:
             self._jobs.append(job)
             self._awake.notify()
         return await asyncio.wrap_future(job.answer)
+
+    @property
+    def servers(self) -> Mapping[str, str]:
+        return {}
 
     async def trouble(self) -> str:
         return "" if self._worker.is_alive() and not self._closed else "the local world model is closed"

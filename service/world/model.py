@@ -1,5 +1,6 @@
 """The seam to whatever imagines: one situation in, one forecast out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -96,6 +97,10 @@ class WorldModel(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def servers(self) -> Mapping[str, str]:
+        """Those that it asks, by address, each with why it is left alone, empty if it is not; none where it works in process."""
 
     async def forecast(self, situation: Situation) -> Forecast: ...
 

@@ -75,6 +75,10 @@ class ScriptedWorldModel:
             self.cancelled += 1
             raise
 
+    @property
+    def servers(self) -> Mapping[str, str]:
+        return {}
+
     async def trouble(self) -> str:
         return "the script is closed" if self._closed else ""
 

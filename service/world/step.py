@@ -115,7 +115,8 @@ class MarkedStep:
 
     def read(self, logits: NDArray[Any]) -> None:
         labels = self._codec.outcome_ids(self._domain)
-        odds = distribution(logits, tuple(map(self.markers.index, labels)))
+        places = tuple(map(self.markers.index, labels))
+        odds, self._mass = distribution(logits, places), label_mass(logits, places)
         drawn = draw_outcome(odds, self._chance)
         self._outcome = tuple(self._domain.outcomes)[drawn]
         self._probabilities = dict(zip(self._domain.outcomes.names, odds.tolist(), strict=True))
@@ -139,9 +140,9 @@ class MarkedStep:
 
     def forecast(self) -> Forecast:
         if not self._said:
-            return Forecast(self._outcome.name, self._probabilities, self._domain.forecast_type())
+            return Forecast(self._outcome.name, self._probabilities, self._domain.forecast_type(), mass=self._mass)
         changes, observation = self._codec.read(self._domain, self._said[1:])
-        return Forecast(self._outcome.name, self._probabilities, changes, observation, tuple(self._said))
+        return Forecast(self._outcome.name, self._probabilities, changes, observation, tuple(self._said), self._mass)
 
     def _words(self, what: str, sayable: frozenset[int], until: frozenset[int]) -> Words:
         unsayable = self._codec.reserved - sayable
@@ -158,13 +159,19 @@ def chance_of(situation: Situation) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[situation.seed % 2**64, len(situation.turns)]))
 
 
+def label_mass(logits: NDArray[Any], labels: Sequence[int]) -> float:
+    """How much of the probability of all these places the labels have."""
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    return float(weights[list(labels)].sum() / weights.sum())
+
+
 def distribution(logits: NDArray[Any], labels: Sequence[int]) -> Weights:
     """P(outcome) over the scale, of places in `logits`. Raises `BadForecast` if the model named no outcome of the domain."""
     weights = np.exp(logits.astype(np.float64) - logits.max())
-    mass = weights[list(labels)]
-    if not mass.sum() >= LABEL_MASS * weights.sum():
+    named = weights[list(labels)]
+    if not named.sum() >= LABEL_MASS * weights.sum():
         raise BadForecast("no outcome where an outcome was due")
-    return np.asarray(mass / mass.sum())
+    return np.asarray(named / named.sum())
 
 
 def draw_outcome(odds: Weights, chance: np.random.Generator) -> int:

@@ -83,6 +83,10 @@ class VllmWorldModel:
             step.hear(await self._said(stage, words))
         return step.forecast()
 
+    @property
+    def servers(self) -> Mapping[str, str]:
+        return {replica.url: replica.trouble for replica in self._replicas}
+
     async def trouble(self) -> str:
         """Only when no server is left: one that is down while another works is not the caller's trouble."""
         troubles = [replica.trouble for replica in self._replicas]

@@ -23,6 +23,7 @@ from service.decisions.sqlite import SqliteLedger
 from service.decisions.vault import Vault
 from service.domains import catalog, examples
 from service.guardrail import Chance, Rooms
+from service.metrics import Metrics
 from service.settings import Settings
 from service.vocabulary.anchor import Anchor
 from service.vocabulary.decision import ModelStory
@@ -117,7 +118,12 @@ class Premises:
 
 @asynccontextmanager
 async def premises(
-    folder: Path, bank: EdgeAnchorBank, world: ScriptedWorldModel, ledger: Path | None = None, **settings: Any
+    folder: Path,
+    bank: EdgeAnchorBank,
+    world: ScriptedWorldModel,
+    ledger: Path | None = None,
+    metrics: Metrics | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Premises]:
     """Answers through ASGI, without a socket and without the warm-up of a real start. The bank stays its owner's to close."""
     kept = SqliteLedger(ledger or folder / "ledger.sqlite", vault=Vault(b"v" * 32))
@@ -129,7 +135,7 @@ async def premises(
     )
     told = Settings(data=folder, **settings)
     chance = Chance(monotonic, lambda: clock.now, lambda: f"dec_{next(numbers)}")
-    app = create_app(told, house, chance, said.append)
+    app = create_app(told, house, chance, said.append, metrics=metrics)
     keys = {str(line).split()[0]: str(line).split()[-1] for line in said}
     door = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=door, base_url="http://premortem") as client:

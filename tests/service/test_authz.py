@@ -43,14 +43,15 @@ ROUTES = {
     "POST /v1/decisions/{decision_id}/override": access(S, sent={"ruling": "denied", "code": "unsafe", "reason": WHY}),
     "POST /v1/decisions/{decision_id}/state": access(A, S, sent={"state": body()["state"]}),
     "POST /v1/decisions/{decision_id}/outcome": access(S, T, sent={"outcome": "resolved"}),
-    "POST /v1/decisions/{decision_id}/erasure": access(D, sent={"reason": WHY}),
+    "POST /v1/decisions/{decision_id}/erasure": access(D, sent={"code": "ordered"}),
     "GET /v1/switches": access(S, D, U),
-    "PUT /v1/switches/{target}/{name}": access(D, sent={"off": False, "reason": WHY}),
+    "PUT /v1/switches/{target}/{name}": access(D, sent={"off": False, "code": "drill"}),
     "POST /v1/anchors": access(D, sent={}),
     "GET /v1/domains": Access(EVERYONE),
     "GET /v1/domains/{name}": Access(EVERYONE),
     "GET /.well-known/jwks.json": Access(EVERYONE),
     "GET /livez": Access(EVERYONE),
+    "GET /metrics": Access(EVERYONE),
     "GET /readyz": Access(EVERYONE),
 }
 NAMED = {"{target}": "agent", "{name}": "helpdesk"}

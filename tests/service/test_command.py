@@ -103,7 +103,7 @@ def embedded(data: Path, **changed: object) -> Settings:
     """A service without a language model or any history, whose sentence encoder is built already."""
     data.mkdir(exist_ok=True)
     (data / "cache").symlink_to(ROOT / "build" / "cache")
-    return Settings.model_validate({"data": data, "port": 0, "world": "cases", "bundled_history": 0} | changed)
+    return Settings.model_validate({"data": data, "port": 0, "world": "scripted", "bundled_history": 0} | changed)
 
 
 @pytest.mark.usefixtures("encoder")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtest.faults import LATE_MS, PARTS, able, matrix, table
+from loadtest.faults.matrix import LATE_MS, PARTS, able, matrix, table
 
 OUT = Path("build") / "faults.json"
 

@@ -22,6 +22,7 @@ from service.decisions.switches import Switches
 from service.domains import catalog
 from service.errors import LedgerUnavailable, Overloaded, RequestTooLarge
 from service.guardrail import NO_HISTORY, Chance, Guardrail, Options, Rooms
+from service.metrics import Metrics
 from service.vocabulary.decision import Decision, Mode, ModelStory
 from service.vocabulary.proposal import HOUSE, Action, Proposal
 from service.vocabulary.rollout import Trajectory
@@ -131,7 +132,13 @@ def make(bank: AnchorBank, ledger: SqliteLedger) -> Make:
         rooms = Rooms(world, CasesWorldModel(used), used, more.pop("ledger", ledger))
         chance = Chance(time.monotonic, lambda: datetime.now(UTC), lambda: f"dec_{next(numbers)}")
         switches = Switches(rooms.ledger, more.pop("disabled", frozenset()))
-        told = {"admission": Admission(), "stories": SURE, "model": STORY, "switches": switches} | more
+        told = {
+            "admission": Admission(),
+            "stories": SURE,
+            "model": STORY,
+            "switches": switches,
+            "metrics": Metrics(time.monotonic),
+        } | more
         return Guardrail({"helpdesk": HELPDESK}, rooms, chance, **told)
 
     return made
@@ -392,7 +399,7 @@ async def test_a_bank_that_fails_between_steps_is_said(make: Make, bank: AnchorB
             return await bank.nearest(domain, key, limit, *more, **rest)
 
     decision = await make([FINE], bank=Fading(False)).evaluate(proposal)
-    assert decision.ruling is Ruling.approve and decision.mode is Mode.degraded
+    assert decision.reason is Reason.unfamiliar_situation and decision.mode is Mode.degraded
     assert any("ungrounded" in note for note in decision.explanation.notes)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.decisions.switches import Switches
+from service.metrics import Metrics
 from service.upkeep import EVERY_S, Upkeep
 from service.vocabulary.proposal import HOUSE
 from service.world.scripted import ScriptedWorldModel
@@ -67,7 +69,7 @@ async def test_what_could_not_be_carried_out_is_not_kept(house: Premises) -> Non
 
 
 async def test_a_thousand_at_once_are_one_simulation(house: Premises) -> None:
-    answers = await asyncio.gather(*[sent(house, body()) for _ in range(1_000)])
+    answers = await asyncio.gather(*[sent(house, body(options={"budget_ms": 30_000})) for _ in range(1_000)])
     done = [answer for answer in answers if answer.status_code == 200]
     assert {answer.status_code for answer in answers} == {200, 409}
     assert all(answer.headers["Retry-After"] == "1" for answer in answers if answer.status_code == 409)
@@ -103,7 +105,7 @@ async def test_what_nobody_ruled_on_in_time_has_expired_without_anybody_asking(
     async with premises(tmp_path, bank, ScriptedWorldModel(BAD)) as house:
         id = (await house.ask()).json()["decision_id"]
         waiting = asyncio.create_task(house.client.get(f"/v1/decisions/{id}/wait", headers=house.shown("agent")))
-        upkeep = Upkeep(house.ledger, Switches(house.ledger), lambda: house.clock.now, dict)
+        upkeep = Upkeep(house.ledger, Switches(house.ledger), lambda: house.clock.now, dict, Metrics(monotonic))
         unasked = asyncio.create_task(upkeep.forever())
         await asyncio.sleep(0.05)
         assert (await house.read(id)).json()["overridden"] is None

@@ -190,7 +190,7 @@ async def test_what_is_erased_cannot_be_read_and_stays_decided(gloomy: Premises)
     id = await decided(gloomy, action={"text": "Reset the password of Ms Unmistakable."})
     await gloomy.overrule(id, reason="Ms Unmistakable was seen in person.")
     gloomy.key("root", Role.admin)
-    path, told = f"/v1/decisions/{id}/erasure", {"reason": "Asked for by the person concerned."}
+    path, told = f"/v1/decisions/{id}/erasure", {"code": "asked_by_the_person", "ticket": "DSR-12"}
     assert (await gloomy.client.post(path, json=told, headers=gloomy.shown("supervisor"))).status_code == 403
     assert (await gloomy.client.post(path, json=told, headers=gloomy.shown("root"))).status_code == 204
     after = await gloomy.read(id, "supervisor")

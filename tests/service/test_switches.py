@@ -18,8 +18,6 @@ from service.errors import LedgerUnavailable, RateLimited
 from service.world.scripted import ScriptedWorldModel
 from tests.service.house import BAD, FINE, Premises, body, premises, stocked
 
-WHY = "Resets went to the wrong accounts this morning."
-
 
 @pytest.fixture(scope="module")
 def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
@@ -37,7 +35,7 @@ async def house(tmp_path: Path, bank: EdgeAnchorBank) -> AsyncIterator[Premises]
 
 
 async def throw(house: Premises, target: str, name: str, off: bool = True, key: str = "root") -> httpx.Response:
-    told = {"off": off, "reason": WHY}
+    told = {"off": off, "code": "misbehaves", "ticket": "INC-7"}
     return await house.client.put(f"/v1/switches/{target}/{name}", json=told, headers=house.shown(key))
 
 

@@ -1,5 +1,6 @@
 """Futures that are known to go on, to see what a world model says of a fifteenth turn that few futures live to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from service.vocabulary.forecast import Forecast
@@ -45,6 +46,10 @@ class LastingWorldModel:
         outcome = domain.outcomes[said.outcome]
         ends = outcome.terminal or outcome.severity >= domain.adverse_from(action)
         return ends and len(situation.turns) + 1 < self.horizon
+
+    @property
+    def servers(self) -> Mapping[str, str]:
+        return self.world.servers
 
     async def trouble(self) -> str:
         return await self.world.trouble()

@@ -83,7 +83,7 @@ class TicketState(State):
     description: str = Field(default="", max_length=8_000)
     conversation_history: tuple[Message, ...] = Field(default=(), max_length=200)
     resolution_status: ResolutionStatus = "open"
-    information_gathered: Annotated[tuple[Short, ...], BeforeValidator(_listed), Field(max_length=100)] = ()
+    information_gathered: Annotated[tuple[Short, ...], Field(max_length=100), BeforeValidator(_listed)] = ()
     turns_elapsed: int = Field(default=0, ge=0, le=1_000)
     failed_attempts: int = Field(default=0, ge=0, le=100)
     user_mood: Mood = "calm"
