@@ -18,8 +18,8 @@ FRESH_S, STALE_S = 2.0, 10.0
 class Readiness:
     """What each part says when it is asked. `canary` reads a known case through bank and world model.
 
-    However often it is asked, each part is asked every two seconds at most; a slow one is told as it was meanwhile, for
-    under load a service that is slow must not be taken for one that is gone.
+    However often it is asked, bank, ledger and canary are asked every two seconds at most; a slow one is told as it was
+    meanwhile, for under load a service that is slow must not be taken for one that is gone. The world model says at once.
     """
 
     def __init__(self, rooms: Rooms, canary: Callable[[], Awaitable[str]], clock: Clock) -> None:
@@ -35,11 +35,10 @@ class Readiness:
             self._asking = asyncio.create_task(self._ask())
         if age > STALE_S and self._asking:
             await asyncio.shield(self._asking)
-        return self._told
+        return {"world": await _soon(self._rooms.world.trouble()), **self._told}
 
     async def _ask(self) -> None:
         asked: Mapping[str, Awaitable[str]] = {
-            "world": self._rooms.world.trouble(),
             "anchors": _unless(self._rooms.bank.healthy(), "recorded history cannot be asked"),
             "ledger": _unless(self._rooms.ledger.healthy(), "no decision can be recorded"),
             "canary": self._canary(),

