@@ -19,7 +19,7 @@ from service.errors import LedgerUnavailable, Overloaded, RequestTooLarge
 from service.log import log_decision
 from service.metrics import Metrics
 from service.record import Stamp, write_decision
-from service.simulator.anchored import AnchoredSimulator, Simulation
+from service.simulator.anchored import BANK_PATIENCE_S, AnchoredSimulator, Simulation
 from service.verdicts.assess import Lens, assess
 from service.verdicts.judge import Evidence, judge, with_recommendation
 from service.verdicts.rule import Doubt, straddles
@@ -292,7 +292,7 @@ class Guardrail:
 
     async def _play(self, case: Case, opening: Opening, until: Deadline) -> Simulation:
         """The futures; near the threshold, more of them while there is time for as many again."""
-        simulator = AnchoredSimulator(self.rooms.world, self.rooms.bank)
+        simulator = self._simulator(self.rooms.world, until)
         count = case.policy.quorum if case.effort is Effort.quorum else case.policy.rollouts
         played = Simulation(())
         while True:
@@ -313,6 +313,10 @@ class Guardrail:
             if not undecided or not telling or len(played.rollouts) >= len(case.seeds) or until.left < took:
                 return played
 
+    def _simulator(self, world: WorldModel, until: Deadline) -> AnchoredSimulator:
+        """A future that could not be grounded vouches for nothing, so it waits for history as long as there is time."""
+        return AnchoredSimulator(world, self.rooms.bank, max(BANK_PATIENCE_S, BANK_SHARE * until.left))
+
     async def _glance(self, opening: Opening, seed: int, until: Deadline) -> float | None:
         """P(adverse) of the first step as read without any free text; None if it could not be read in time."""
         masked = replace(opening, masked=True)
@@ -325,7 +329,7 @@ class Guardrail:
 
     async def _replay(self, case: Case, opening: Opening, until: Deadline, notes: tuple[str, ...]) -> Evidence:
         """What followed in recorded cases: never a reason to approve, but better than nothing to read."""
-        simulator = AnchoredSimulator(self.rooms.stand_in, self.rooms.bank)
+        simulator = self._simulator(self.rooms.stand_in, until)
         seeds = case.seeds[: case.policy.rollouts]
         played = await simulator.simulate(opening, seeds, until, case.policy.horizon)
         if not any(rollout.steps for rollout in played.rollouts):
@@ -363,7 +367,7 @@ class Guardrail:
         matches, _ = await self._recall(case.domain, proposal, until)
         opening = Opening(case.domain, proposal.state, action, matches, tenant=proposal.tenant, rank=1)
         seeds = case.seeds[: case.policy.quorum]
-        simulator = AnchoredSimulator(self.rooms.world, self.rooms.bank)
+        simulator = self._simulator(self.rooms.world, until)
         try:
             played = await simulator.simulate(opening, seeds, until, case.policy.horizon)
         except PromptTooLong:
