@@ -27,7 +27,7 @@ check: $(DEV)
 
 # Against the real vLLM: its CPU build in an environment of its own, about a minute and 1.8 GB.
 test-vllm: $(DEV) $(VLLM)/.ready
-	$(BIN)/python -m pytest tests/vllm tests/deploy tests/conformance/test_world_models.py
+	$(BIN)/python -m pytest tests/vllm tests/deploy/test_vllm_scripts.py tests/conformance/test_world_models.py
 
 vllm: $(VLLM)/.ready
 
