@@ -11,8 +11,8 @@ from typing import Any
 from service.vocabulary.decision import Decision
 
 NAME = "premortem"
-PLAIN_ID = re.compile(r"[0-9A-Fa-f-]{8,64}")
-"""A UUID, a trace id: no text that a person could have meant."""
+PLAIN_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}", re.IGNORECASE)
+"""A UUID or a trace id. Anything shorter or of digits and dashes could be a telephone's number, or a card's."""
 FIELDS = "fields"
 
 

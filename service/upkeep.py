@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from logging import getLogger
 from typing import Any
 
 from service.decisions.chain import Kind
@@ -14,6 +14,7 @@ from service.decisions.switches import Switches, Target
 from service.errors import LedgerUnavailable
 from service.metrics import Metrics
 
+LOG = getLogger("premortem")
 EVERY_S = 1.0
 Circumstances = Mapping[tuple[NoteKind, str, str], Mapping[str, Any]]
 """What is so now, by kind, tenant and subject."""
@@ -32,11 +33,15 @@ class Upkeep:
     _noted: dict[tuple[NoteKind, str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     async def forever(self) -> None:
-        """Each part by itself: one that the ledger refuses now keeps nothing from the others, and is tried again."""
+        """Each part by itself: whatever becomes of one keeps nothing from the others, and it is tried again."""
         while True:
             for part in (self.expire, self.note, self.switches.refresh, self.count):
-                with suppress(LedgerUnavailable):
+                try:
                     await part()
+                except LedgerUnavailable:
+                    pass  # readiness says so
+                except Exception:
+                    LOG.exception("upkeep failed")
             await asyncio.sleep(EVERY_S)
 
     async def expire(self) -> None:

@@ -12,11 +12,9 @@ from service.api.callers import Caller, Doorkeeper, Role
 from service.api.errors import pointer, problems
 from service.api.links import onward
 from service.api.once import IdempotencyKey, Once
-from service.api.permits import PermitDesk
+from service.api.permits import PermitDesk, bound_to
 from service.api.rates import Rates
 from service.api.schemas import EvaluationRequest
-from service.decisions.canonical import NotCanonical
-from service.decisions.permit import bind
 from service.errors import BadProposal, CallerGone, FieldError, NotAllowed, UnknownDomain
 from service.guardrail import Guardrail
 from service.vocabulary.decision import Decision
@@ -74,11 +72,7 @@ def read_proposal(domains: Mapping[str, Domain], body: EvaluationRequest, caller
     except ValidationError as error:
         found = [FieldError(pointer(("state", *each["loc"])), each["msg"]) for each in error.errors()]
         raise BadProposal(f"the state is not a {domain.name} state", found) from error
-    try:
-        bound = bind(caller.name, body.action, body.state)
-    except NotCanonical as error:
-        found = [FieldError(pointer(error.path), str(error))]
-        raise BadProposal("not every reader would read the same", found) from error
+    bound = bound_to(caller.name, body.action, body.state)
     return Proposal(
         domain=domain.name, state=state, action=body.action, asker=body.context, bound=bound, tenant=caller.tenant
     )

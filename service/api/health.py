@@ -12,7 +12,9 @@ from service.guardrail import Rooms
 
 PATIENCE_S = 3.0
 FRESH_S, STALE_S = 2.0, 10.0
-"""How old an answer may be before it is asked for again, and before one that is asked for again is waited for."""
+"""How old an answer may be before it is asked for again, and before nothing but a new one will do."""
+SOON_S = 0.5
+"""How long a new one is waited for before it is told as it was."""
 
 
 class Readiness:
@@ -33,11 +35,12 @@ class Readiness:
         age = self._clock() - self._told_at
         if age > FRESH_S and self._asking is None:
             self._asking = asyncio.create_task(self._ask())
-        if age > STALE_S and self._asking:
-            await asyncio.shield(self._asking)
+        if self._asking is not None:
+            await asyncio.wait((self._asking,), timeout=None if age > STALE_S else SOON_S)
         return {"world": await _soon(self._rooms.world.trouble()), **self._told}
 
     async def _ask(self) -> None:
+        """Whatever a part does, it is asked again: `_soon` raises nothing."""
         asked: Mapping[str, Awaitable[str]] = {
             "anchors": _unless(self._rooms.bank.healthy(), "recorded history cannot be asked"),
             "ledger": _unless(self._rooms.ledger.healthy(), "no decision can be recorded"),
@@ -83,3 +86,5 @@ async def _soon(answer: Awaitable[str]) -> str:
             return await answer
     except TimeoutError:
         return "no answer in time"
+    except Exception as error:
+        return f"it failed: {type(error).__name__}"

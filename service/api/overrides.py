@@ -8,14 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.api.callers import Caller, Role
-from service.api.errors import pointer
+from service.api.permits import bound_to
 from service.api.schemas import OverrideRequest
-from service.decisions.canonical import NotCanonical
 from service.decisions.ledger import Ledger
-from service.decisions.permit import bind
 from service.decisions.ruling import open_to
 from service.decisions.vault import ERASED
-from service.errors import BadProposal, FieldError, NotAllowed, OverrideRefused
+from service.errors import NotAllowed, OverrideRefused
 from service.guardrail import Guardrail, Options, Supersession
 from service.vocabulary.decision import Decision, Override, OverrideCode, OverrideRuling
 from service.vocabulary.domain import Domain
@@ -54,7 +52,7 @@ class Overrides:
         bound = decision.proposal.bound
         if bound is None or (bound.agent != caller.name and not caller.may(Role.supervisor)):
             raise NotAllowed("only whoever asked, or a supervisor, may say what the state is now")
-        if _bound(bound.agent, decision.proposal.action, state).state == bound.state:
+        if bound_to(bound.agent, decision.proposal.action, state).state == bound.state:
             return decision
         void = Override(
             decision_id=decision.decision_id,
@@ -87,15 +85,10 @@ class Overrides:
             state=state,
             action=action,
             asker=before.asker,
-            bound=before.bound.model_copy(update={"act": _bound(before.bound.agent, action, {}).act}),
+            bound=before.bound.model_copy(update={"act": bound_to(before.bound.agent, action, {}).act}),
             tenant=caller.tenant,
         )
-        return await self.guardrail.evaluate(proposal, Options(), supersession)
-
-
-def _bound(agent: str, action: Action, state: dict[str, Any]) -> Any:
-    try:
-        return bind(agent, action, state)
-    except NotCanonical as error:
-        found = [FieldError(pointer(error.path), str(error))]
-        raise BadProposal("not every reader would read the same", found) from error
+        edited = await self.guardrail.evaluate(proposal, Options(), supersession)
+        replaced = supersession.ruling(edited.decision_id, edited.at)
+        self.guardrail.metrics.ruled(decision.model_copy(update={"overridden": replaced}))
+        return edited

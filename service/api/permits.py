@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fastapi import APIRouter, Response
+from pydantic import JsonValue
 
 from service.api.callers import Caller, Role
-from service.decisions.permit import Issuer, seconds, sign
+from service.api.errors import pointer
+from service.decisions.canonical import NotCanonical
+from service.decisions.permit import Issuer, bind, seconds, sign
 from service.decisions.signing import BadSigningKeys, KeyRing, PublicKeys
 from service.decisions.switches import Switches
-from service.errors import SigningUnavailable
+from service.errors import BadProposal, FieldError, SigningUnavailable
 from service.vocabulary.decision import Decision
+from service.vocabulary.proposal import Action, Bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,15 @@ class PermitDesk:
             return decision.model_copy(update={"permit": sign(claims, self.keys.newest())})
         except BadSigningKeys as error:
             raise SigningUnavailable(str(error)) from error
+
+
+def bound_to(agent: str, action: Action, state: dict[str, JsonValue]) -> Bound:
+    """What a permit for this will be tied to. Raises `BadProposal`, naming what not every reader would read the same."""
+    try:
+        return bind(agent, action, state)
+    except NotCanonical as error:
+        found = [FieldError(pointer(error.path), str(error))]
+        raise BadProposal("not every reader would read the same", found) from error
 
 
 def router(desk: PermitDesk) -> APIRouter:

@@ -3,17 +3,21 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.api.health import FRESH_S, Readiness
 from service.decisions.switches import Switches
@@ -24,16 +28,9 @@ from service.tracing import spans
 from service.upkeep import Upkeep
 from service.world.cases import CasesWorldModel
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, FINE, Premises, body, premises, stocked
+from tests.service.house import BAD, FINE, Premises, body, premises
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
-
-
-@pytest.fixture(scope="module")
-def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
-    made = stocked(tmp_path_factory.mktemp("anchors"), encoder)
-    yield made
-    asyncio.run(made.aclose())
 
 
 @pytest.fixture
@@ -87,6 +84,12 @@ async def test_rulings_are_counted_with_the_time_they_took_and_those_that_nobody
     assert value(samples, "premortem_overrides_total", ruling="approved", code="mitigated") == 2
     assert value(samples, "premortem_override_seconds_count") == 3
     assert value(samples, "premortem_rubber_stamps_total") == 1
+
+
+async def test_an_edited_action_is_counted_as_a_ruling_on_the_first(house: Premises) -> None:
+    id = (await house.ask(body(action={"kind": "reset_mfa"}))).json()["decision_id"]
+    await house.overrule(id, action=body()["action"])
+    assert value(await scraped(house), "premortem_overrides_total", ruling="superseded", code="edited") == 1
 
 
 async def test_what_waits_and_what_ran_out_is_counted_without_anybody_asking(house: Premises) -> None:
@@ -145,7 +148,10 @@ async def test_a_decision_is_one_line_of_json_with_its_ids(
 
 
 def test_a_correlation_that_is_no_id_is_told_as_a_hash_and_an_error_without_its_text() -> None:
-    assert correlation("Ms Unmistakable, ward 7").startswith("sha256:") and correlation("") == ""
+    for told in ("Ms Unmistakable, ward 7", "07700900123", "4111111111111111", "078-05-1120", "deadbeef"):
+        assert correlation(told).startswith("sha256:")
+    for told in ("", "4bf92f3577b34da6a3ce929d0e0e4736", "6F9619FF-8B86-D011-B42D-00CF4FC964FF"):
+        assert correlation(told) == told
     try:
         raise ValueError("Ms Unmistakable")
     except ValueError as error:
@@ -166,6 +172,46 @@ async def test_an_evaluation_is_a_span_with_one_for_each_stage(tmp_path: Path, b
     for name in stages:
         parent = found[name].parent
         assert whole and parent and parent.span_id == whole.span_id and not found[name].attributes
+
+
+def test_spans_reach_a_collector() -> None:
+    """A real one, as far as HTTP goes: what is posted to it is what the protocol says."""
+    posted: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Not on the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        code = "from service.tracing import exporting; import sys\nwith exporting(sys.argv[1])('judge'): pass"
+        url = f"http://127.0.0.1:{server.server_port}/v1/traces"
+        subprocess.run([sys.executable, "-c", code, url], check=True, timeout=60)
+        server.shutdown()
+    ((path, told),) = posted
+    (scope,) = ExportTraceServiceRequest.FromString(told).resource_spans[0].scope_spans
+    assert (path, [span.name for span in scope.spans]) == ("/v1/traces", ["premortem.judge"])
+
+
+async def test_a_part_that_fails_in_a_way_nobody_foresaw_is_trouble_and_is_asked_again(
+    house: Premises, bank: EdgeAnchorBank
+) -> None:
+    now, broken = [0.0], [True]
+
+    async def canary() -> str:
+        if broken[0]:
+            raise KeyError("odd")
+        return ""
+
+    readiness = Readiness(Rooms(house.world, CasesWorldModel(bank), bank, house.ledger), canary, lambda: now[0])
+    assert (await readiness.trouble())["canary"] == "it failed: KeyError"
+    broken[0], now[0] = False, FRESH_S + 0.1
+    assert not any((await readiness.trouble()).values())
 
 
 async def test_however_often_it_is_asked_whether_it_is_ready_each_part_is_asked_once_in_two_seconds(

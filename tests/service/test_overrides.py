@@ -1,7 +1,7 @@
 """What people make of a decision: two where it is critical, never whoever asked, tightened, edited, or void."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -11,20 +11,12 @@ import httpx
 import pytest
 
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.world.scripted import Line, ScriptedWorldModel
-from tests.service.house import BAD, CRITICAL, FINE, NOON, Premises, body, premises, stocked
+from tests.service.house import BAD, CRITICAL, FINE, NOON, Premises, body, premises
 
 House = Callable[..., AbstractAsyncContextManager[Premises]]
 SAFER = {"kind": "verify", "text": "Call the number on file and verify the caller first."}
-
-
-@pytest.fixture(scope="module")
-def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
-    made = stocked(tmp_path_factory.mktemp("anchors"), encoder)
-    yield made
-    asyncio.run(made.aclose())
 
 
 @pytest.fixture
@@ -196,3 +188,14 @@ async def test_what_is_erased_cannot_be_read_and_stays_decided(gloomy: Premises)
     after = await gloomy.read(id, "supervisor")
     assert "Unmistakable" not in after.text
     assert (after.json()["ruling"], after.json()["overridden"]["ruling"]) == ("escalate", "approved")
+
+
+@pytest.mark.parametrize("left_out", ["code", "reason", "ruling"])
+async def test_no_ruling_without_its_reason_and_its_code(gloomy: Premises, left_out: str) -> None:
+    id, told = await decided(gloomy), {"ruling": "approved", "code": "mitigated", "reason": "Seen in person."}
+    del told[left_out]
+    answer = await gloomy.client.post(f"/v1/decisions/{id}/override", json=told, headers=gloomy.shown("supervisor"))
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"/{left_out}")
+    for reserved in ("expired", "edited", "state_changed", "because"):
+        assert (await gloomy.overrule(id, code=reserved)).status_code == 422
+    assert (await gloomy.read(id)).json()["overridden"] is None
