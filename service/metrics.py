@@ -1,4 +1,4 @@
-"""Every instrument, in one list. Labels are bounded: names of domains, and enums; never a caller, an id or a text."""
+"""Every instrument, in one list. Labels are bounded: domains, parts, servers and enums; never a caller, an id or a text."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -163,9 +163,7 @@ class Metrics:
         self.admissions = Counter(
             "premortem_admissions", "By what was promised: full, quorum, history, refused", ("effort",), registry=kept
         )
-        self.admitted_limit = Gauge(
-            "premortem_admission_limit", "Evaluations that may be under way, as it adapts", registry=kept
-        )
+        self.admitted_limit = Gauge("premortem_admission_limit", "Evaluations that may be under way", registry=kept)
         self.breakers = Gauge(
             "premortem_breaker_open", "Whether a world model's server is left alone", ("server",), registry=kept
         )

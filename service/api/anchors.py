@@ -138,10 +138,10 @@ def _struck(domain: Domain, case: RecordedCase) -> RecordedCase:
     """Without what the domain strikes out before it keeps anything; the rules are told where a decision has it."""
 
     def struck(step: RecordedStep) -> RecordedStep:
-        told = step.model_dump(mode="json")
-        kept, _ = redact({"proposal": {name: told[name] for name in ("state", "action")}}, domain.redactions)
-        observation, _ = redact(step.observation, domain.redactions)
-        return RecordedStep.model_validate(told | kept["proposal"] | {"observation": observation})  # type: ignore[index, call-overload, operator]
+        told: Any = {"proposal": step.model_dump(mode="json", include={"state", "action"})}
+        kept: Any = redact(told, domain.redactions)[0]
+        observation = redact(step.observation, domain.redactions)[0]
+        return RecordedStep.model_validate({**kept["proposal"], "outcome": step.outcome, "observation": observation})
 
     return case.model_copy(update={"trajectory": [struck(step) for step in case.trajectory]})
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -22,16 +22,9 @@ from service.domains import catalog, examples
 from service.server import listening
 from service.world.model import PromptTooLong
 from service.world.scripted import ScriptedWorldModel, Silence
-from tests.service.house import BAD, FINE, NOON, Premises, body, premises, stocked
+from tests.service.house import BAD, FINE, NOON, Premises, body, premises
 
 House = Callable[..., AbstractAsyncContextManager[Premises]]
-
-
-@pytest.fixture(scope="module")
-def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
-    made = stocked(tmp_path_factory.mktemp("anchors"), encoder)
-    yield made
-    asyncio.run(made.aclose())
 
 
 @pytest.fixture

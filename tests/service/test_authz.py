@@ -1,8 +1,7 @@
 """Every route, every role, one's own and another tenant's objects: generated from the OpenAPI document, so that no route is left out."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import pytest
 
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, Premises, body, premises, stocked
+from tests.service.house import BAD, Premises, body, premises
 
 A, S, T, D, U = Role.agent, Role.supervisor, Role.outcome, Role.admin, Role.auditor
 TENANTS = ("house", "ward-7")
@@ -57,13 +55,6 @@ ROUTES = {
 NAMED = {"{target}": "agent", "{name}": "helpdesk"}
 SELF_CHECKED = {"POST /v1/anchors": 422}
 """What is sent there is nothing: whoever may come in is told so."""
-
-
-@pytest.fixture(scope="module")
-def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
-    made = stocked(tmp_path_factory.mktemp("anchors"), encoder)
-    yield made
-    asyncio.run(made.aclose())
 
 
 @pytest.fixture

@@ -14,21 +14,15 @@ import httpx
 import pytest
 
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.decisions.switches import Switches
 from service.metrics import Metrics
 from service.upkeep import EVERY_S, Upkeep
 from service.vocabulary.proposal import HOUSE
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, FINE, Premises, body, premises, stocked
+from tests.service.house import BAD, FINE, Premises, body, premises
 
 KEY = {"Idempotency-Key": "order-7"}
-
-
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> EdgeAnchorBank:
-    return stocked(tmp_path_factory.mktemp("bank"), encoder)
 
 
 @pytest.fixture

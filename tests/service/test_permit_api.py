@@ -1,11 +1,10 @@
 """A permit on its way: from the service that judged to the executor that acts."""
 
-import asyncio
 import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -14,20 +13,12 @@ from typing import Any
 import pytest
 
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.vocabulary.proposal import HOUSE
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, FINE, NOON, Premises, body, premises, stocked
+from tests.service.house import BAD, FINE, NOON, Premises, body, premises
 
 COPY = Path(__file__).parents[2] / "deploy" / "executor" / "verify_permit.py"
-
-
-@pytest.fixture(scope="module")
-def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
-    made = stocked(tmp_path_factory.mktemp("anchors"), encoder)
-    yield made
-    asyncio.run(made.aclose())
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The kill switch, by domain and by agent; and how much a credential may simulate."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,13 @@ import httpx
 import pytest
 
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
 from service.api.callers import Caller, Role
 from service.api.rates import STEP_TOKENS, Rates
 from service.decisions.sqlite import SqliteLedger
 from service.decisions.switches import Switches
 from service.errors import LedgerUnavailable, RateLimited
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, FINE, Premises, body, premises, stocked
-
-
-@pytest.fixture(scope="module")
-def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
-    made = stocked(tmp_path_factory.mktemp("anchors"), encoder)
-    yield made
-    asyncio.run(made.aclose())
+from tests.service.house import BAD, FINE, Premises, body, premises
 
 
 @pytest.fixture

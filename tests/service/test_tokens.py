@@ -1,6 +1,5 @@
 """OIDC tokens at the door: a person may rule, a service may not, and a provider that is down lets nobody in."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,19 +7,11 @@ from typing import Any
 import pytest
 
 from service.anchors.edge import EdgeAnchorBank
-from service.anchors.encoder import Encoder
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, NOON, Premises, premises, stocked
+from tests.service.house import BAD, NOON, Premises, premises
 from tests.service.test_oidc import AUDIENCE, IdentityProvider, token
 
 AT = int(NOON.timestamp())
-
-
-@pytest.fixture(scope="module")
-def bank(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeAnchorBank]:
-    made = stocked(tmp_path_factory.mktemp("anchors"), encoder)
-    yield made
-    asyncio.run(made.aclose())
 
 
 @pytest.fixture
