@@ -14,6 +14,7 @@ from service.admission import Admission, Effort
 from service.anchors.bank import PRECEDENT_FLOOR, PRECEDENT_TURNS, AnchorBank, AnchorBankUnavailable
 from service.deadline import Clock, Deadline
 from service.decisions.ledger import Ledger
+from service.decisions.ruling import Supersession
 from service.decisions.switches import Switches
 from service.errors import LedgerUnavailable, Overloaded, RequestTooLarge
 from service.log import log_decision
@@ -25,7 +26,7 @@ from service.verdicts.judge import Evidence, judge, with_recommendation
 from service.verdicts.rule import Doubt, straddles
 from service.verdicts.settle import settled
 from service.vocabulary.anchor import Match
-from service.vocabulary.decision import Decision, ModelStory, Override, OverrideCode, OverrideRuling
+from service.vocabulary.decision import Decision, ModelStory
 from service.vocabulary.domain import Domain
 from service.vocabulary.frozen import Frozen
 from service.vocabulary.proposal import Action, Proposal
@@ -83,27 +84,6 @@ class Chance:
     clock: Clock
     now: Callable[[], datetime]
     new_id: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Supersession:
-    """That a new decision takes the place of an older one, because a supervisor edited the action."""
-
-    decision_id: str
-    supervisor: str
-    reason: str
-
-    def ruling(self, successor: str, at: datetime) -> Override:
-        """On the older decision."""
-        return Override(
-            decision_id=self.decision_id,
-            ruling=OverrideRuling.superseded,
-            code=OverrideCode.edited,
-            reason=self.reason,
-            supervisor=self.supervisor,
-            at=at,
-            successor=successor,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from service.api.callers import Caller, Role
 from service.api.permits import bound_to
 from service.api.schemas import OverrideRequest
 from service.decisions.ledger import Ledger
-from service.decisions.ruling import open_to
+from service.decisions.ruling import Supersession, open_to
 from service.decisions.vault import ERASED
 from service.errors import NotAllowed, OverrideRefused
-from service.guardrail import Guardrail, Options, Supersession
+from service.guardrail import Guardrail, Options
 from service.vocabulary.decision import Decision, Override, OverrideCode, OverrideRuling
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import Action, Proposal

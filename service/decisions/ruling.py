@@ -1,9 +1,11 @@
 """Who may rule on a decision, when, and what it then amounts to. Pure; the ledgers keep what is admitted here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from service.errors import OverrideRefused
-from service.vocabulary.decision import Decision, Override, OverrideRuling
+from service.vocabulary.decision import Decision, Override, OverrideCode, OverrideRuling
 from service.vocabulary.verdict import Ruling
 
 NEXT: Mapping[OverrideRuling | Ruling, frozenset[OverrideRuling]] = {
@@ -16,6 +18,27 @@ NEXT: Mapping[OverrideRuling | Ruling, frozenset[OverrideRuling]] = {
     OverrideRuling.void: frozenset(),
 }
 """What may follow. A verdict or an approval may be tightened and may lose its object; nothing else is ever taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supersession:
+    """That a new decision takes the place of an older one, because a supervisor edited the action."""
+
+    decision_id: str
+    supervisor: str
+    reason: str
+
+    def ruling(self, successor: str, at: datetime) -> Override:
+        """On the older decision."""
+        return Override(
+            decision_id=self.decision_id,
+            ruling=OverrideRuling.superseded,
+            code=OverrideCode.edited,
+            reason=self.reason,
+            supervisor=self.supervisor,
+            at=at,
+            successor=successor,
+        )
 
 
 def ruled(decision: Decision, rulings: Sequence[Override]) -> Decision:
