@@ -1,7 +1,7 @@
 """How long a server is waited for, and what becomes of a write that nobody waits for any more."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
@@ -17,6 +17,7 @@ class Patience:
     def __init__(self, patience_s: float) -> None:
         self._patience = patience_s
         self._writes: set[asyncio.Task[Any]] = set()
+        self._reads: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def write(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -24,11 +25,11 @@ class Patience:
         self._refuse_if_closed()
         task = asyncio.create_task(work())
         self._writes.add(task)
-        task.add_done_callback(self._done)
-        return await self._answer(asyncio.shield(task))
+        task.add_done_callback(self._writes.discard)
+        return await self._answer(task)
 
     async def read(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Behind the writes that were begun here before it."""
+        """Behind the writes that were begun here before it. Who leaves does not wait for the client to let go."""
 
         async def read() -> T:
             if before:
@@ -37,7 +38,13 @@ class Patience:
 
         self._refuse_if_closed()
         before = set(self._writes)
-        return await self._answer(read())
+        task = asyncio.create_task(read())
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+        try:
+            return await self._answer(task)
+        finally:
+            task.cancel()
 
     def close(self) -> bool:
         """Whether it was open."""
@@ -45,22 +52,26 @@ class Patience:
         return was_open
 
     async def finish(self) -> None:
-        if self._writes:
-            await asyncio.wait(self._writes, timeout=self._patience)
+        """Or as long as it is waited for."""
+        if under_way := self._writes | self._reads:
+            await asyncio.wait(under_way, timeout=self._patience)
 
-    async def _answer(self, answer: Awaitable[T]) -> T:
+    async def _answer(self, task: "asyncio.Task[T]") -> T:
+        task.add_done_callback(_heard)
         try:
-            return await asyncio.wait_for(answer, self._patience)
+            async with asyncio.timeout(self._patience):
+                return await asyncio.shield(task)
         except TimeoutError as error:
             raise LedgerUnavailable(f"the ledger did not answer within {self._patience} s") from error
         except (RedisError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise LedgerUnavailable(f"the ledger cannot be used: {error}") from error
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._writes.discard(task)
-        if not task.cancelled():
-            task.exception()
-
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise LedgerUnavailable("the ledger is closed")
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """Whoever asked may have gone."""
+    if not task.cancelled():
+        task.exception()

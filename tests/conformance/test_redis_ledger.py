@@ -15,6 +15,7 @@ pytest.importorskip("redis", reason="the redis client is not installed: pip inst
 
 from service.decisions.audit import export
 from service.decisions.chain import Kind, verify
+from service.decisions.patience import Patience
 from service.decisions.redis import RedisLedger
 from service.decisions.redis_chain import OWED
 from service.decisions.vault import Vault
@@ -284,3 +285,21 @@ async def test_what_the_first_release_wrote_is_read_as_it_was(server: RedisServe
         await ledger.note(Kind.policy, "kettle", {"threshold": 0.2}, NOON, HOUSE)
         assert [event.body for event in await ledger.noted(Kind.policy)] == ['{"threshold":0.2}']
         assert len(await ledger.expire(NOON + timedelta(hours=2))) == 2 and await waiting(ledger) == []
+
+
+async def test_who_gives_up_on_a_read_is_not_held_up_by_a_client_that_takes_its_time_to_let_go() -> None:
+    """One evaluation in 755 came two seconds late so, while a Redis hung from the start."""
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(2.0)
+        except asyncio.CancelledError:
+            await asyncio.sleep(2.0)
+            raise
+
+    patience, began = Patience(2.0), monotonic()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await patience.read(stubborn)
+    assert monotonic() - began < 1.0
+    await patience.finish()
