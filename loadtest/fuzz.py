@@ -35,6 +35,8 @@ SPELT = {
     "body.domain": "domain",
     "body.outcome": "outcome",
 }
+REFUSED = ["400", "401", "403", "404", "405", "406", "408", "409", "413", "415", "422", "429", "5xx"]
+"""What answers a body that is not as the document says; a 413 says that it is not even looked at."""
 METHODS = ("GET", "POST", "PUT")
 KEPT, DECIDED = 20, 4
 """Violations that are written out; all of them are counted."""
@@ -152,6 +154,7 @@ def _settings(decisions: Sequence[str]) -> Iterator[str]:
     outcomes = sorted({name for domain in catalog().values() for name in domain.outcomes.names})
     for name, values in {"domain": [*catalog()], "outcome": outcomes, "decision": decisions}.items():
         yield f"[dictionaries.{name}]\nvalues = {json.dumps(values)}"
+    yield f"[checks.negative_data_rejection]\nexpected-statuses = {json.dumps(REFUSED)}"
     yield '[parameters]\n"query.timeout_s" = 0.02'
     for place, name in SPELT.items():
         yield f'"{place}" = {{ dictionary = "{name}", probability = 0.7 }}'
