@@ -92,7 +92,9 @@ class Service(Victim):
         await self._answers("/livez", START_S)
 
     async def ready(self) -> None:
+        """Readiness is told from the last seconds, in which its ledger may have died: it must read from it as well."""
         await self._answers("/readyz", READY_S)
+        await self._answers("/v1/decisions?limit=1", READY_S)
 
     async def command(self, *words: str) -> bool:
         """Whether `premortem` with these words, over the same data, ends well."""
