@@ -338,10 +338,9 @@ def _size(roots: Sequence[Branch]) -> int:
 
 async def over_script(plan: Plan) -> tuple[Told, str]:
     """By kind and crowd; and when it was, by the service's clock."""
-    limits = dict.fromkeys(("full_until", "quorum_until", "admit_until"), 2 * max(CROWDS))
     drawn, told = bodies(), dict[str, Any]()
     async with service(
-        WORK / "scripted", plan.history, world="scripted", scripted_latency_ms=STEP_MS, **limits
+        WORK / "scripted", plan.history, world="scripted", scripted_latency_ms=STEP_MS, in_flight=2 * max(CROWDS)
     ) as asking:
         one = next(drawn)
         at = str((await put(asking, one, budget_ms=5_000)).decision["at"])

@@ -8,6 +8,7 @@ settings           everything an operator may set
 api/               HTTP: evaluations, decisions, switches, domains, health; who may; problem+json
 guardrail          gate, simulate, judge, record
 admission, record  how much may be promised at once; from verdict to decision
+concurrency, pace  how many at once is good; how long things take
 simulator/         many steps: N futures side by side
 verdicts/          pure: futures to risk, risk to ruling, ruling to words
 decisions/         the ledger (sqlite, redis), the audit chain, permits

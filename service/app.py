@@ -31,6 +31,7 @@ from service.api.once import Once
 from service.api.overrides import Overrides
 from service.api.rates import Rates
 from service.api.tokens import Tokens
+from service.concurrency import GradientLimit
 from service.decisions.chain import Kind, Sealer
 from service.decisions.ledger import Ledger
 from service.decisions.permit import Issuer
@@ -214,7 +215,7 @@ def create_app(
         fields,
         house.rooms,
         chance,
-        Admission(settings.full_until, settings.quorum_until, settings.admit_until),
+        Admission(chance.clock, GradientLimit(settings.in_flight, most=settings.max_in_flight)),
         house.stories,
         house.model,
         thrown,

@@ -2,15 +2,15 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from pydantic import Field
 
-from service.admission import Admission, Effort
+from service.admission import Admission, Effort, Priority, Work
 from service.anchors.bank import PRECEDENT_FLOOR, PRECEDENT_TURNS, AnchorBank, AnchorBankUnavailable
 from service.deadline import Clock, Deadline
 from service.decisions.ledger import Ledger
@@ -65,6 +65,9 @@ class Options(Frozen):
     include_rollouts: bool = Field(default=False, description="Return every future, step by step")
     settle: bool = Field(default=True, description="Stop as soon as no remaining future could change the verdict")
     recommend: bool = Field(default=True, description="Re-simulate safer alternatives in the time that is left")
+    priority: Priority = Field(
+        default=Priority.interactive, description="batch: nobody waits for it; whoever does goes first"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,21 @@ class Case:
     policy: RiskPolicy
     lens: Lens
     options: Options
-    effort: Effort
     seeds: Sequence[int]
     deadline: Deadline
     supersession: Supersession | None = None
+    effort: Effort = Effort.full
+
+    @property
+    def reserve(self) -> float:
+        """Milliseconds, kept back for judging and recording."""
+        return min(RESERVE_MS, RESERVE_SHARE * self.policy.budget_ms)
+
+    @property
+    def work(self) -> Work:
+        """What is simulated of it, and until when: half the reserve more would still do to ask recorded cases instead."""
+        until = self.deadline.earlier(1.5 * self.reserve)
+        return Work(self.domain.name, self.policy.horizon, until, self.options.priority)
 
 
 @dataclass(eq=False)
@@ -124,18 +138,22 @@ class Guardrail:
     ) -> Decision:
         """With a supersession it raises `OverrideRefused` too, if somebody ruled on the older decision meanwhile."""
         until = until or self.deadline(proposal.domain, options)
-        with self._admitted() as effort, self.metrics.evaluating(proposal.domain, until):
+        with self.metrics.evaluating(proposal.domain, until):
             started = self.chance.clock()
-            case = self._case(until, proposal, options, effort, supersession)
+            case = self._case(until, proposal, options, supersession)
             await self._switches_known(case)
-            try:
-                evidence = self._gate(case) or await self._simulate(case)
-            except PromptTooLong as error:
-                raise RequestTooLarge(str(error)) from error
-            simulated = self.chance.clock()
-            with self.metrics.stage("judge"):
-                verdict = await self._judge(case, evidence)
-            timing = {"simulate": simulated - started, "judge": self.chance.clock() - simulated}
+            gated = self._gate(case)
+            async with self._admitted(case, gated) as case:
+                admitted = self.chance.clock()
+                try:
+                    evidence = gated or await self._simulate(case)
+                except PromptTooLong as error:
+                    raise RequestTooLarge(str(error)) from error
+                simulated = self.chance.clock()
+                with self.metrics.stage("judge"):
+                    verdict = await self._judge(case, evidence)
+            judged = self.chance.clock()
+            timing = {"queue": admitted - started, "simulate": simulated - admitted, "judge": judged - simulated}
             with self.metrics.stage("record"):
                 decision = await self._record(case, verdict, evidence, timing)
             self.metrics.decided(decision, evidence.rollouts, case.policy.horizon)
@@ -151,12 +169,18 @@ class Guardrail:
         read = await self._glance(opening, 0, until)
         return "; ".join(notes) if notes else "" if read is not None else "a known case could not be read in time"
 
-    @contextmanager
-    def _admitted(self) -> Iterator[Effort]:
+    @asynccontextmanager
+    async def _admitted(self, case: Case, gated: Evidence | None) -> AsyncIterator[Case]:
+        """The case and how much is done for it. What the gate has decided waits for nobody. Raises `Overloaded`."""
+        if gated:
+            with self.admission.spare() as effort:
+                yield replace(case, effort=effort)
+            return
+        asked = self.chance.clock()
         try:
-            with self.admission.admit() as effort:
-                self.metrics.admissions.labels(effort).inc()
-                yield effort
+            async with self.admission.admit(case.work) as effort:
+                self.metrics.admitted(effort, self.chance.clock() - asked)
+                yield replace(case, effort=effort)
         except Overloaded:
             self.metrics.admissions.labels("refused").inc()
             raise
@@ -185,7 +209,6 @@ class Guardrail:
         deadline: Deadline,
         proposal: Proposal,
         options: Options,
-        effort: Effort,
         supersession: Supersession | None,
     ) -> Case:
         domain = self.domains[proposal.domain]
@@ -201,7 +224,7 @@ class Guardrail:
         first = options.seed if options.seed is not None else seed_of(proposal)
         seeds = [first + SEED_SPACING * number for number in range(policy.max_rollouts)]
         lens = self.lens(domain, proposal.action, policy.horizon)
-        return Case(domain, proposal, policy, lens, options, effort, seeds, deadline, supersession)
+        return Case(domain, proposal, policy, lens, options, seeds, deadline, supersession)
 
     # gate
 
@@ -227,8 +250,7 @@ class Guardrail:
     # simulate
 
     async def _simulate(self, case: Case) -> Evidence:
-        reserve = min(RESERVE_MS, RESERVE_SHARE * case.policy.budget_ms)
-        until = case.deadline.earlier(reserve)
+        until = case.deadline.earlier(case.reserve)
         with self.metrics.stage("anchors"):
             matches, notes = await self._recall(case.domain, case.proposal, until)
         self.metrics.recalled(case.domain.name, matches, bool(notes), self.chance.now())
@@ -238,7 +260,7 @@ class Guardrail:
         opening = Opening(case.domain, case.proposal.state, case.proposal.action, matches, tenant=case.proposal.tenant)
         if case.effort is Effort.history:
             return await self._replay(case, opening, until, (*notes, "too many requests to simulate this one"))
-        imagined_by = until.earlier(reserve / 2)  # what is left then is enough to ask recorded cases instead
+        imagined_by = case.work.until
         with self.metrics.stage("simulate"):
             played, masked = await asyncio.gather(
                 self._play(case, opening, imagined_by), self._glance(opening, case.seeds[0], imagined_by)
@@ -271,7 +293,7 @@ class Guardrail:
             return (), (NO_HISTORY,)
 
     async def _play(self, case: Case, opening: Opening, until: Deadline) -> Simulation:
-        """The futures; near the threshold, more of them while there is time for as many again."""
+        """The futures; near the threshold, more of them while there is time for as many again and others do not wait for it."""
         simulator = self._simulator(self.rooms.world, until)
         count = case.policy.quorum if case.effort is Effort.quorum else case.policy.rollouts
         played = Simulation(())
@@ -288,9 +310,12 @@ class Guardrail:
             )
             played = played.plus(more)
             took = self.chance.clock() - began
+            if steps := max(len(rollout.steps) for rollout in more.rollouts):
+                self.admission.stepped(case.work, took, steps)
             undecided = straddles(assess(played.rollouts, len(played.rollouts), case.lens), case.policy)
             telling = all(rollout.ending.whole for rollout in more.rollouts)
-            if not undecided or not telling or len(played.rollouts) >= len(case.seeds) or until.left < took:
+            enough = len(played.rollouts) >= len(case.seeds) or self.admission.crowded
+            if not undecided or not telling or enough or until.left < took:
                 return played
 
     def _simulator(self, world: WorldModel, until: Deadline) -> AnchoredSimulator:
@@ -326,7 +351,8 @@ class Guardrail:
     async def _judge(self, case: Case, evidence: Evidence) -> Verdict:
         verdict = judge(case.domain, case.proposal, evidence, case.lens, self.chance.now())
         recommended = None
-        playable = verdict.basis in (Basis.simulated, Basis.hard_rule) and case.effort is Effort.full
+        spare = case.effort is Effort.full and not self.admission.crowded
+        playable = verdict.basis in (Basis.simulated, Basis.hard_rule) and spare
         if verdict.ruling is Ruling.escalate and case.options.recommend and playable:
             recommended = await self._recommend(case, verdict)
         return with_recommendation(verdict, recommended)

@@ -60,7 +60,7 @@ class Metrics:
         )
         self.stages = Histogram(
             "premortem_stage_seconds",
-            "Of an evaluation: anchors, simulate, judge, record",
+            "Of an evaluation: queue, anchors, simulate, judge, record",
             ("stage",),
             buckets=SECONDS,
             registry=kept,
@@ -163,7 +163,10 @@ class Metrics:
         self.admissions = Counter(
             "premortem_admissions", "By what was promised: full, quorum, history, refused", ("effort",), registry=kept
         )
-        self.admitted_limit = Gauge("premortem_admission_limit", "Evaluations that may be under way", registry=kept)
+        self.admitted_limit = Gauge(
+            "premortem_admission_limit", "Evaluations that may be simulated at once, as found lately", registry=kept
+        )
+        self.waiting = Gauge("premortem_admission_queue", "Evaluations that wait to be simulated", registry=kept)
         self.breakers = Gauge(
             "premortem_breaker_open", "Whether a world model's server is left alone", ("server",), registry=kept
         )
@@ -265,9 +268,14 @@ class Metrics:
             self.missed.labels(name).inc(adverse)
         self._reliable(name).add(decision.risk.adverse_probability, adverse)
 
-    def stands(self, parts: Mapping[str, bool], servers: Mapping[str, str], limit: int) -> None:
+    def admitted(self, effort: str, waited: float) -> None:
+        self.admissions.labels(effort).inc()
+        self.stages.labels("queue").observe(waited)
+
+    def stands(self, parts: Mapping[str, bool], servers: Mapping[str, str], limit: int, waiting: int) -> None:
         """What is so now, when it is looked at."""
         self.admitted_limit.set(limit)
+        self.waiting.set(waiting)
         for part, well in parts.items():
             self.up.labels(part).set(well)
         for server, trouble in servers.items():

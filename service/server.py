@@ -1,8 +1,10 @@
 """The service on a socket."""
 
 import asyncio
+import gc
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -16,6 +18,7 @@ from service.app import create_app, furnish
 from service.log import log_json
 from service.settings import Settings
 
+SWITCH_S = 0.0005
 FINISH_S = 35
 """What runs when no more is taken may take this long: the longest budget that a caller may ask for, and a moment."""
 
@@ -60,7 +63,16 @@ async def serve(settings: Settings) -> None:
     draining = Draining()
     with _bound(settings) as listener:
         app = create_app(settings, await furnish(settings), draining=draining)
+        _unhurried()
         await _serve(Server(app, draining, settings.log_level, settings.drain_s), listener)
+
+
+def _unhurried() -> None:
+    """The event loop answers the refused while the world model computes: neither a full collection (80 ms) nor a thread that
+    keeps the interpreter (5 ms) should keep it from that."""
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
 
 
 @asynccontextmanager

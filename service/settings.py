@@ -83,9 +83,10 @@ class Settings(BaseSettings):
     max_items: int = Field(
         default=5_000, ge=100, description="Members and items of a body; no domain's largest state has half as many"
     )
-    full_until: int = Field(default=4, ge=1, description="Evaluations at once that get all their futures")
-    quorum_until: int = Field(default=8, ge=1, description="... that get a quorum of futures")
-    admit_until: int = Field(default=32, ge=1, description="... that are admitted at all")
+    in_flight: int = Field(
+        default=4, ge=1, le=4_096, description="Evaluations simulated at once in the beginning; the limit is then found"
+    )
+    max_in_flight: int = Field(default=256, ge=1, le=4_096, description="... at most, whatever is found")
 
     @field_validator("vllm_urls", "oidc_algorithms", mode="before")
     @classmethod
@@ -94,8 +95,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.full_until <= self.quorum_until <= self.admit_until:
-            raise ValueError("full_until <= quorum_until <= admit_until")
+        if self.in_flight > self.max_in_flight:
+            raise ValueError("in_flight <= max_in_flight")
         loopback = self.host in ("127.0.0.1", "::1", "localhost")
         if self.world == "vllm" and not self.vllm_urls:
             raise ValueError("world vllm needs vllm_urls")

@@ -111,7 +111,11 @@ SERVICE = Dashboard(
         ),
         Panel(
             "How full is the service?",
-            {"under way": "sum(premortem_evaluations_in_flight)", "limit": "sum(premortem_admission_limit)"},
+            {
+                "under way": "sum(premortem_evaluations_in_flight)",
+                "limit": "sum(premortem_admission_limit)",
+                "waiting": "sum(premortem_admission_queue)",
+            },
         ),
         Panel("What is refused, or fails?", {"{{status}}": rate("premortem_problems_total", "status", "")}, "reqps"),
         Panel(

@@ -85,7 +85,7 @@ async def test_a_worked_case_gets_the_verdict_and_the_record_it_is_owed(
     rooms = Rooms(world, CasesWorldModel(bank), bank, ledger)
     chance = Chance(time.monotonic, lambda: NOW, lambda: next(ids))
     guardrail = Guardrail(
-        catalog(), rooms, chance, Admission(), {}, STORY, Switches(rooms.ledger), Metrics(time.monotonic)
+        catalog(), rooms, chance, Admission(time.monotonic), {}, STORY, Switches(rooms.ledger), Metrics(time.monotonic)
     )
     decision = await guardrail.evaluate(proposed(case), Options(budget_ms=BUDGET_MS, recommend=False))
     ruled = {"ruling": decision.ruling, "reason": decision.reason, "basis": decision.basis}

@@ -334,16 +334,19 @@ async def test_what_cannot_be_recorded_is_not_ruled(furnished: House, tmp_path: 
 
 
 async def test_too_many_at_once_are_told_when_to_come_back(furnished: House) -> None:
-    limits = {"full_until": 1, "quorum_until": 1, "admit_until": 1}
-    async with furnished(ScriptedWorldModel(FINE, latency=0.3), **limits) as house:
-        first = asyncio.create_task(house.ask(body(options={"budget_ms": 10_000})))
-        await until(lambda: house.world.calls > 0)
-        answer = await house.ask()
+    async with furnished(ScriptedWorldModel(FINE, latency=0.3), in_flight=1, max_in_flight=1) as house:
+        patient = body(options={"budget_ms": 10_000})
+        assert (await house.ask(patient)).json()["basis"] == "simulated"
+        before = house.world.calls
+        first = asyncio.create_task(house.ask(patient))
+        await until(lambda: house.world.calls > before)
+        history, *_, answer = await asyncio.gather(*(house.ask() for _ in range(4)))
+        assert history.json()["basis"] == "history_only"
         problem(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
         assert (await first).status_code == 200
         assert (await house.ask(body(action={"kind": "ask"}))).status_code == 200
-        assert await house.recorded() == 2
+        assert await house.recorded() == 5
 
 
 async def test_a_fault_of_ours_is_a_500_that_rules_nothing_and_tells_nothing(furnished: House) -> None:

@@ -65,7 +65,7 @@ def test_serve_with_a_port_that_cannot_be_names_the_setting(refused: Told) -> No
 
 
 def test_serve_with_limits_that_contradict_each_other_says_so(refused: Told) -> None:
-    assert "full_until <= quorum_until" in refused("serve", full_until=9, quorum_until=3)
+    assert "in_flight <= max_in_flight" in refused("serve", in_flight=9, max_in_flight=3)
 
 
 def test_serve_without_authentication_beyond_the_loopback_is_refused(refused: Told) -> None:

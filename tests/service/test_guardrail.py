@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from service.admission import Admission
+from service.admission import Admission, Effort, Work
 from service.anchors.bank import AnchorBank, AnchorBankUnavailable
 from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.anchors.history import anchors_of
+from service.concurrency import GradientLimit
+from service.deadline import Deadline
 from service.decisions.sqlite import SqliteLedger
 from service.decisions.switches import Switches
 from service.domains import catalog
@@ -133,7 +135,7 @@ def make(bank: AnchorBank, ledger: SqliteLedger) -> Make:
         chance = Chance(time.monotonic, lambda: datetime.now(UTC), lambda: f"dec_{next(numbers)}")
         switches = Switches(rooms.ledger, more.pop("disabled", frozenset()))
         told = {
-            "admission": Admission(),
+            "admission": Admission(time.monotonic),
             "stories": SURE,
             "model": STORY,
             "switches": switches,
@@ -464,21 +466,41 @@ async def test_whoever_hangs_up_stops_the_world_model_and_frees_the_place(make: 
 async def test_many_requests_get_fewer_futures_then_history_then_a_time_to_come_back(
     make: Make, proposal: Proposal
 ) -> None:
-    for active, check in ((0, "full"), (1, "quorum"), (2, "history")):
-        guardrail = make(WELL, admission=Admission(full=1, quorum=2, history=3, active=active))
+    async def crowd(guardrail: Guardrail) -> None:
+        """Somebody has found no place."""
+        async with guardrail.admission.admit(Work("helpdesk", 1, Deadline.after(0, time.monotonic))) as effort:
+            assert effort is Effort.history
+
+    busy = make(WELL, admission=one_place(), metrics=(metrics := Metrics(time.monotonic)))
+    with busy.admission.spare():
+        await crowd(busy)
+        missed = await busy.evaluate(proposal, Options(budget_ms=200))
+        assert (missed.ruling, missed.basis) == (Ruling.escalate, Basis.history_only)
+        busy.admission.held.observe(60)
+        once, twice = await asyncio.gather(*(busy.evaluate(proposal) for _ in "12"), return_exceptions=True)
+        assert isinstance(once, Decision) and once.basis is Basis.history_only
+        assert isinstance(twice, Overloaded) and twice.retry_after == 1
+    fewer = await busy.evaluate(proposal)
+    assert fewer.rollouts is not None
+    assert (fewer.rollouts.requested, fewer.mode) == (HELPDESK.policy.quorum, Mode.degraded)
+    assert fewer.ruling is Ruling.approve
+    whole = await make(WELL).evaluate(proposal)
+    assert whole.rollouts is not None
+    assert (whole.rollouts.requested, whole.mode) == (HELPDESK.policy.rollouts, Mode.normal)
+    assert busy.admission.active == 0
+    counts = {effort: metrics.admissions.labels(effort)._value.get() for effort in (*Effort, "refused")}
+    assert counts == {"full": 0, "quorum": 1, "history": 2, "refused": 1}
+
+
+async def test_what_the_gate_decides_waits_for_nobody(make: Make, proposal: Proposal) -> None:
+    guardrail = make(WELL, admission=one_place(), disabled=frozenset({"helpdesk"}))
+    with guardrail.admission.spare():
         decision = await guardrail.evaluate(proposal)
-        assert decision.rollouts is not None
-        if check == "full":
-            assert (decision.rollouts.requested, decision.mode) == (HELPDESK.policy.rollouts, Mode.normal)
-        if check == "quorum":
-            assert (decision.rollouts.requested, decision.mode) == (HELPDESK.policy.quorum, Mode.degraded)
-            assert decision.ruling is Ruling.approve
-        if check == "history":
-            assert (decision.ruling, decision.basis) == (Ruling.escalate, Basis.history_only)
-        assert guardrail.admission.active == active
-    with pytest.raises(Overloaded) as refused:
-        await make(WELL, admission=Admission(full=1, quorum=2, history=3, active=3)).evaluate(proposal)
-    assert refused.value.retry_after == 1
+    assert decision.reason is Reason.disabled_by_operator
+
+
+def one_place() -> Admission:
+    return Admission(time.monotonic, GradientLimit(1, most=1))
 
 
 # the one promise

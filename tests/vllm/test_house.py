@@ -41,8 +41,7 @@ async def served(*engines: Engine) -> AsyncIterator[httpx.AsyncClient]:
         vllm_urls=tuple(engine.url for engine in engines),
         authentication=False,
         bundled_history=60,
-        full_until=32,
-        quorum_until=32,
+        in_flight=32,
     )
     async with service_running(settings, lambda _: None) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
         yield client
