@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     disabled_domains: frozenset[str] = frozenset()
+    policies: Path | None = Field(
+        default=None, description="A folder of DOMAIN.yaml, read anew when it changes; unset: the policies that ship"
+    )
     drain_s: float = Field(
         default=2.0,
         ge=0,

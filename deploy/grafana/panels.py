@@ -283,7 +283,8 @@ HONESTY = Dashboard(
             "reqps",
             stacked=True,
         ),
-        Panel("Which checkpoint, codec and policy answer?", {"{{checkpoint}}": "premortem_build_info"}, kind="table"),
+        Panel("Which checkpoint and codec answer?", {"{{checkpoint}}": "premortem_build_info"}, kind="table"),
+        Panel("Which policies are in force?", {"{{domain}} {{policy}}": "premortem_policy_info"}, kind="table"),
     ),
 )
 
