@@ -29,6 +29,7 @@ from service.api.oidc import OidcVerifier, Provider
 from service.api.once import Once
 from service.api.overrides import Overrides
 from service.api.rates import Rates
+from service.api.shadows import Shadows
 from service.api.tokens import Tokens
 from service.decisions.chain import Kind, Sealer
 from service.decisions.ledger import Ledger
@@ -220,6 +221,7 @@ def create_app(
         thrown,
         metrics,
     )
+    shadows = Shadows(guardrail, settings.shadow_ms)
     upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys), metrics, fields)
     known = cycle([known_case(name, domain) for name, domain in fields.items()])
     readiness = health.Readiness(house.rooms, lambda: guardrail.rehearse(next(known), CANARY_MS), chance.clock)
@@ -229,6 +231,7 @@ def create_app(
         async with AsyncExitStack() as closing:
             for room in (ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
                 closing.push_async_callback(room.aclose)
+            closing.push_async_callback(shadows.finish)
             if tokens:
                 closing.push_async_callback(tokens.aclose)
             with suppress(LedgerUnavailable):
@@ -253,7 +256,7 @@ def create_app(
     errors.install(app)
     once, rates = Once(ledger, chance.now), Rates(chance.clock)
     overrides = Overrides(guardrail, ledger, fields, chance.now)
-    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases), desk, rates))
+    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases), desk, rates, shadows))
     app.include_router(decisions.router(ledger, fields, door, once, chance.now, desk, overrides, draining))
     app.include_router(anchors.router(house.rooms.bank, fields, door, chance.now))
     app.include_router(switches.router(thrown, fields, door, chance.now))

@@ -158,6 +158,12 @@ class Metrics:
             ("domain",),
             registry=kept,
         )
+        self.shadows = Counter(
+            "premortem_shadow",
+            "Proposals in shadow mode: decided within the caller's bound, after it, or never",
+            ("result",),
+            registry=kept,
+        )
         self.policy = Info("premortem_policy", "The policy in force", ("domain",), registry=kept)
         self.policies_refused = Gauge(
             "premortem_policy_files_refused",
@@ -197,6 +203,8 @@ class Metrics:
                 counter.labels(domain)
         for effort in (*efforts, "refused"):
             self.admissions.labels(effort)
+        for result in ("answered", "late", "lost"):
+            self.shadows.labels(result)
         for status in (500, 503):
             self.problems.labels(status)
 

@@ -47,7 +47,7 @@ VALUES: Mapping[str, set[str]] = {
     "severity": {each.name for each in Severity},
     "effort": {*Effort, "refused"},
     "part": {"world", "anchors", "ledger", "canary"},
-    "result": {"hit", "miss", "unavailable"},
+    "result": {"hit", "miss", "unavailable", "answered", "late", "lost"},
     "status": {"500", "503"},
 }
 """What a label may say: an alert on a word that nobody says would never fire."""
