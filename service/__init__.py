@@ -5,6 +5,7 @@ demo, server       the worked cases told to a person; the socket
 app                builds the adapters, wires the rooms
 upkeep             what is done without being asked: expiry, notes in the audit chain, switches
 settings           everything an operator may set
+policies           the policies in force: as they ship, or as files say
 api/               HTTP: evaluations, decisions, switches, domains, health; who may; problem+json
 guardrail          gate, simulate, judge, record
 admission, record  how much may be promised at once; from verdict to decision

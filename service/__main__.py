@@ -20,7 +20,9 @@ from service.decisions.canonical import NotCanonical, read
 from service.decisions.chain import Broken, Checkpoint, Sealer
 from service.decisions.permit import Expected, PermitRefused, bind, verify
 from service.decisions.signing import BadSigningKeys, PublicKeys
+from service.domains import catalog
 from service.errors import LedgerUnavailable
+from service.policies import BadPolicies, Policies
 from service.server import NotStarted, serve
 from service.settings import Settings
 from service.vocabulary.proposal import HOUSE, Action
@@ -59,6 +61,12 @@ def main() -> None:
     check.set_defaults(run=_check)
     rotate = permit.add_parser("rotate", help="a new key signs from now on, in running services too")
     rotate.set_defaults(run=_rotate)
+    policies = commands.add_parser("policies", help="what the domains tolerate, in an operator's files")
+    checking = policies.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "check", help="every domain's policy as it would be in force, or why the files are refused"
+    )
+    checking.add_argument("folder", type=Path)
+    checking.set_defaults(run=_policies)
     arguments = parser.parse_args()
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -68,7 +76,7 @@ def main() -> None:
     except ValidationError as error:
         sys.exit(f"premortem: {'; '.join(_setting(each) for each in error.errors())}")
     except (
-        *(AnchorBankUnavailable, BadCheckpoint, BadKeys, BadSigningKeys, LedgerUnavailable, NotStarted),
+        *(AnchorBankUnavailable, BadCheckpoint, BadKeys, BadPolicies, BadSigningKeys, LedgerUnavailable, NotStarted),
         *(OSError, ValueError),
     ) as error:
         sys.exit(f"premortem: {' '.join(str(error).split())}")
@@ -180,6 +188,12 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"refused: {error}")
         return 1
     print(claims.model_dump_json(indent=2))
+    return 0
+
+
+def _policies(arguments: argparse.Namespace) -> int:
+    for name, domain in Policies(catalog(), arguments.folder).items():
+        print(name, domain.policy.name)
     return 0
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.models import Example
-from pydantic import TypeAdapter
 
 from service.admission import Admission, Effort
 from service.anchors.bank import AnchorBank, AnchorBankUnavailable
@@ -30,6 +29,7 @@ from service.api.oidc import OidcVerifier, Provider
 from service.api.once import Once
 from service.api.overrides import Overrides
 from service.api.rates import Rates
+from service.api.shadows import Shadows
 from service.api.tokens import Tokens
 from service.concurrency import GradientLimit
 from service.decisions.chain import Kind, Sealer
@@ -43,12 +43,12 @@ from service.domains import catalog, examples, reference
 from service.errors import LedgerUnavailable
 from service.guardrail import Chance, Guardrail, Rooms
 from service.metrics import Metrics, Span, no_span
+from service.policies import Policies
 from service.settings import Settings
 from service.upkeep import Circumstances, Upkeep
 from service.vocabulary.decision import ModelStory
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import HOUSE, Action, Proposal
-from service.vocabulary.verdict import RiskPolicy
 from service.world.cases import CasesWorldModel
 from service.world.checkpoint import Checkpoint, DomainStory, Manifest, opened
 from service.world.codec import Codec
@@ -87,7 +87,8 @@ def system_chance() -> Chance:
 
 
 async def furnish(settings: Settings) -> House:
-    """The adapters that the settings ask for. Raises `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
+    """The adapters that the settings ask for. Raises `BadPolicies`, `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
+    Policies(catalog(), settings.policies)  # refused before anything is made
     settings.data.mkdir(parents=True, exist_ok=True)
     local = await asyncio.to_thread(Checkpoint, settings.checkpoint) if settings.world == "local" else None
     served = await asyncio.to_thread(_served, settings) if settings.world == "vllm" else None
@@ -98,7 +99,7 @@ async def furnish(settings: Settings) -> House:
     rooms = Rooms(world, stand_in, bank, open_ledger(settings, ring, vault))
     manifest = local.manifest if local else served[0] if served else None
     told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
-    model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
+    model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="", anchors=bank.name)
     return House(rooms, manifest.domains if manifest else {}, model, vault.fingerprint, await stocked(bank, settings))
 
 
@@ -199,9 +200,9 @@ def create_app(
     draining: Draining | None = None,
     metrics: Metrics | None = None,
 ) -> FastAPI:
-    """The service over a furnished house, which it closes when it ends."""
+    """The service over a furnished house, which it closes when it ends. Raises `BadPolicies`."""
     chance, draining = chance or system_chance(), draining or Draining()
-    fields = catalog()
+    fields = Policies(catalog(), settings.policies)
     cases = {name: examples(name) for name in fields}
     keys = first_keys(Keys(settings.data / "keys.json", chance.now), say) if settings.authentication else None
     tokens = oidc_verifier(settings, chance) if keys and settings.oidc_issuer else None
@@ -221,7 +222,8 @@ def create_app(
         thrown,
         metrics,
     )
-    upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys), metrics)
+    shadows = Shadows(guardrail, settings.shadow_ms)
+    upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys), metrics, fields)
     known = cycle([known_case(name, domain) for name, domain in fields.items()])
     readiness = health.Readiness(house.rooms, lambda: guardrail.rehearse(next(known), CANARY_MS), chance.clock)
 
@@ -230,6 +232,7 @@ def create_app(
         async with AsyncExitStack() as closing:
             for room in (ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
                 closing.push_async_callback(room.aclose)
+            closing.push_async_callback(shadows.finish)
             if tokens:
                 closing.push_async_callback(tokens.aclose)
             with suppress(LedgerUnavailable):
@@ -254,7 +257,7 @@ def create_app(
     errors.install(app)
     once, rates = Once(ledger, chance.now), Rates(chance.clock)
     overrides = Overrides(guardrail, ledger, fields, chance.now)
-    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases), desk, rates))
+    app.include_router(evaluations.router(guardrail, fields, door, once, openapi_examples(cases), desk, rates, shadows))
     app.include_router(decisions.router(ledger, fields, door, once, chance.now, desk, overrides, draining))
     app.include_router(anchors.router(house.rooms.bank, fields, door, chance.now))
     app.include_router(switches.router(thrown, fields, door, chance.now))
@@ -291,11 +294,8 @@ def oidc_verifier(settings: Settings, chance: Chance) -> OidcVerifier:
 
 def circumstances(house: House, fields: Mapping[str, Domain], ring: KeyRing, keys: Keys | None) -> Circumstances:
     """What belongs in the audit chain beside what is decided: model, policies, and every key by what it may do."""
-    told: dict[Any, Mapping[str, Any]] = {(Kind.model, HOUSE, "world"): house.model.model_dump(mode="json")}
-    told |= {
-        (Kind.policy, HOUSE, name): TypeAdapter(RiskPolicy).dump_python(domain.policy, mode="json")
-        for name, domain in fields.items()
-    }
+    told: dict[Any, Mapping[str, Any]] = {(Kind.model, HOUSE, "world"): house.model.model_dump(exclude={"policy"})}
+    told |= {(Kind.policy, HOUSE, name): domain.policy.told() for name, domain in fields.items()}
     told[Kind.key, HOUSE, "signing"] = ring.newest().public.model_dump(mode="json")
     told[Kind.key, HOUSE, VAULT] = {"fingerprint": house.sealed_by}
     for key in keys.all() if keys else ():

@@ -392,7 +392,8 @@ class Guardrail:
     ) -> Decision:
         """Durable before it is answered."""
         now = self.chance.now()
-        stamp = Stamp(self.chance.new_id(), now, now + self.override_for, self.model, timing_s)
+        model = self.model.model_copy(update={"policy": case.domain.policy.name})
+        stamp = Stamp(self.chance.new_id(), now, now + self.override_for, model, timing_s)
         futures = evidence.rollouts if case.options.include_rollouts else None
         decision = write_decision(
             case.proposal, case.policy, verdict, evidence.notes, futures, case.lens, stamp, case.domain.redactions

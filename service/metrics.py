@@ -158,6 +158,18 @@ class Metrics:
             ("domain",),
             registry=kept,
         )
+        self.shadows = Counter(
+            "premortem_shadow",
+            "Proposals in shadow mode: decided within the caller's bound, after it, or never",
+            ("result",),
+            registry=kept,
+        )
+        self.policy = Info("premortem_policy", "The policy in force", ("domain",), registry=kept)
+        self.policies_refused = Gauge(
+            "premortem_policy_files_refused",
+            "Whether the policy files, as they are now, are not in force",
+            registry=kept,
+        )
         self.off = Gauge("premortem_switches_off", "Thrown by an operator, of all tenants", ("target",), registry=kept)
         self.in_flight = Gauge("premortem_evaluations_in_flight", "Evaluations under way", registry=kept)
         self.admissions = Counter(
@@ -176,7 +188,7 @@ class Metrics:
         self.problems = Counter(
             "premortem_problems", "Requests that were refused or failed", ("status",), registry=kept
         )
-        self.build = Info("premortem_build", "Checkpoint, codec, policy and anchors in use", registry=kept)
+        self.build = Info("premortem_build", "Checkpoint, codec and anchors in use", registry=kept)
         self._reliability: dict[str, Reliability] = {}
         self._shift: dict[str, Shift] = {}
 
@@ -187,13 +199,15 @@ class Metrics:
 
     def told(self, model: ModelStory, domains: Iterable[str], efforts: Iterable[str]) -> None:
         """What is known from the start; a count that is there at zero shows its first increase."""
-        self.build.info(model.model_dump())
+        self.build.info(model.model_dump(exclude={"policy"}))
         by_domain = (self.late, self.tokens, self.steps, self.spared, self.grounded, self.stamped, self.expired)
         for counter in (*by_domain, self.missed, self.expected):
             for domain in domains:
                 counter.labels(domain)
         for effort in (*efforts, "refused"):
             self.admissions.labels(effort)
+        for result in ("answered", "late", "lost"):
+            self.shadows.labels(result)
         for status in (500, 503):
             self.problems.labels(status)
 

@@ -51,7 +51,9 @@ def write_decision(
     redactions: Sequence[Redaction] = (),
 ) -> Decision:
     """As it is kept and answered: without what the domain strikes out. What a permit is bound to is as it was sent."""
-    escalated = verdict.ruling is Ruling.escalate
+    mode = Mode.degraded if notes or verdict.basis is Basis.history_only else Mode.normal
+    mode = Mode.shadow if policy.shadows(proposal.action.kind) else mode
+    waits = verdict.ruling is Ruling.escalate and mode is not Mode.shadow
     decision = Decision(
         decision_id=stamp.decision_id,
         at=stamp.at,
@@ -59,12 +61,12 @@ def write_decision(
         ruling=verdict.ruling,
         reason=verdict.reason,
         basis=verdict.basis,
-        mode=Mode.degraded if notes or verdict.basis is Basis.history_only else Mode.normal,
+        mode=mode,
         risk=_risk(verdict.assessment, policy),
         rollouts=_counts(verdict.assessment),
         explanation=verdict.explanation,
         override=OverrideTerms(approvals_required=_approvals(verdict, policy), expires_at=stamp.expires_at)
-        if escalated
+        if waits
         else None,
         model=stamp.model,
         proposal=Asked(

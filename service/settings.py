@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     disabled_domains: frozenset[str] = frozenset()
+    policies: Path | None = Field(
+        default=None, description="A folder of DOMAIN.yaml, read anew when it changes; unset: the policies that ship"
+    )
+    shadow_ms: float = Field(
+        default=50.0, ge=1, le=30_000, description="Within which a proposal in shadow mode is answered, decided or not"
+    )
     drain_s: float = Field(
         default=2.0,
         ge=0,

@@ -1,4 +1,4 @@
-"""What the service does without being asked: it ends what ran out, notes what changed, and reads what was switched off."""
+"""What the service does without being asked: it ends what ran out, notes what changed, and reads what was switched off or set."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,6 +13,8 @@ from service.decisions.ledger import Ledger
 from service.decisions.switches import Switches, Target
 from service.errors import LedgerUnavailable
 from service.metrics import Metrics
+from service.policies import Policies
+from service.vocabulary.proposal import HOUSE
 
 LOG = getLogger("premortem")
 EVERY_S = 1.0
@@ -30,12 +32,13 @@ class Upkeep:
     now: Callable[[], datetime]
     circumstances: Callable[[], Circumstances]
     metrics: Metrics
+    policies: Policies
     _noted: dict[tuple[NoteKind, str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     async def forever(self) -> None:
         """Each part by itself: whatever becomes of one keeps nothing from the others, and it is tried again."""
         while True:
-            for part in (self.expire, self.note, self.switches.refresh, self.count):
+            for part in (self.expire, self.note, self.reload, self.switches.refresh, self.count):
                 try:
                     await part()
                 except LedgerUnavailable:
@@ -54,6 +57,17 @@ class Upkeep:
         self.metrics.pending.set(await self.ledger.waiting())
         for target in Target:
             self.metrics.off.labels(target).set(self.switches.count(target))
+
+    async def reload(self) -> None:
+        """The policy files, if they have changed: in the audit chain first, then in force."""
+        edition = await asyncio.to_thread(self.policies.look)
+        self.metrics.policies_refused.set(bool(self.policies.refused))
+        if edition:
+            for name, domain in edition.domains.items():
+                await self.ledger.note(Kind.policy, name, domain.policy.told(), self.now(), HOUSE)
+            self.policies.put(edition)
+        for name, domain in self.policies.items():
+            self.metrics.policy.labels(name).info({"policy": domain.policy.name})
 
     async def note(self) -> None:
         """Into the audit chain: what is another than it was, and the keys that are gone."""

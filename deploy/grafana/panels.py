@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 IN_DOMAIN = 'domain=~"$domain"'
 SENT_ON = 'ruling="escalate"'
-ESCALATED = f"{IN_DOMAIN}, {SENT_ON}"
+WAITS = f'{SENT_ON}, mode!="shadow"'
 APPROVED = f'premortem_overrides_total{{{IN_DOMAIN}, ruling="approved"}}'
 
 
@@ -204,6 +204,13 @@ DECISIONS = Dashboard(
             },
             note="Outcomes reported in the last hour, by what had been ruled.",
         ),
+        Panel(
+            "What becomes of shadows?",
+            {"{{result}}": rate("premortem_shadow_total", "result", "")},
+            "reqps",
+            stacked=True,
+            note="answered and late: recorded, within the caller's bound or after it. lost: never judged, enforced on nobody.",
+        ),
     ),
 )
 
@@ -287,7 +294,8 @@ HONESTY = Dashboard(
             "reqps",
             stacked=True,
         ),
-        Panel("Which checkpoint, codec and policy answer?", {"{{checkpoint}}": "premortem_build_info"}, kind="table"),
+        Panel("Which checkpoint and codec answer?", {"{{checkpoint}}": "premortem_build_info"}, kind="table"),
+        Panel("Which policies are in force?", {"{{domain}} {{policy}}": "premortem_policy_info"}, kind="table"),
     ),
 )
 
@@ -303,7 +311,7 @@ SUPERVISORS = Dashboard(
         Panel(
             "How many come in an hour, and what becomes of them?",
             {
-                "escalated": f"3600 * {rate('premortem_evaluations_total', '', ESCALATED)}",
+                "escalated": f"3600 * {rate('premortem_evaluations_total', '', f'{IN_DOMAIN}, {WAITS}')}",
                 "ruled by a person": f"3600 * {rate('premortem_override_seconds_count', '')}",
                 "expired": f"3600 * {rate('premortem_expired_escalations_total', '')}",
             },
@@ -313,7 +321,7 @@ SUPERVISORS = Dashboard(
             {
                 "{{domain}}": share(
                     of("premortem_override_seconds_count"),
-                    of("premortem_evaluations_total", 'ruling="escalate"'),
+                    of("premortem_evaluations_total", WAITS),
                     over="1h",
                 )
             },

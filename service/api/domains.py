@@ -32,12 +32,11 @@ def router(domains: Mapping[str, Domain], examples: Mapping[str, Sequence[dict[s
 
 def story(domain: Domain, examples: Sequence[dict[str, Any]]) -> DomainStory:
     outcomes = tuple(asdict(outcome) | {"severity": outcome.severity.name} for outcome in domain.outcomes)
-    policy = asdict(domain.policy) | {"adverse_from": domain.policy.adverse_from.name}
     return DomainStory(
         name=domain.name,
         briefing=domain.briefing,
         outcomes=outcomes,
-        policy=policy,
+        policy=domain.policy.told() | {"name": domain.policy.name},
         state_schema=domain.state_type.model_json_schema(),
         examples=tuple({"title": case["title"], **case["proposal"]} for case in examples),
     )

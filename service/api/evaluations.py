@@ -14,7 +14,8 @@ from service.api.links import onward
 from service.api.once import IdempotencyKey, Once
 from service.api.permits import PermitDesk, bound_to
 from service.api.rates import Rates
-from service.api.schemas import EvaluationRequest
+from service.api.schemas import EvaluationRequest, Unawaited
+from service.api.shadows import Shadows
 from service.errors import BadProposal, CallerGone, FieldError, NotAllowed, UnknownDomain
 from service.guardrail import Guardrail
 from service.vocabulary.decision import Decision
@@ -30,12 +31,15 @@ def router(
     examples: dict[str, Example],
     desk: PermitDesk,
     rates: Rates,
+    shadows: Shadows,
 ) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["evaluations"])
 
     @routes.post(
         "/evaluations",
-        responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503) | onward(),
+        responses=problems(401, 403, 404, 409, 413, 415, 422, 429, 503)
+        | onward()
+        | {202: {"model": Unawaited, "description": "In shadow mode, and not decided within the bound: go on"}},
         summary="What happens if I do this?",
         response_model=Decision,
     )
@@ -45,17 +49,26 @@ def router(
         body: Annotated[EvaluationRequest, Body(openapi_examples=examples)],
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        """Approve or escalate, with the evidence. An escalation is an answer (200), not an error."""
+        """Approve or escalate, with the evidence. An escalation is an answer (200), not an error.
+
+        In shadow mode nothing is enforced: it answers within `PREMORTEM_SHADOW_MS`, whatever becomes of the evaluation.
+        """
         proposal = read_proposal(domains, body, caller)
+        shadow = shadows.of(proposal)
         until = guardrail.deadline(proposal.domain, body.options)
 
         async def decided() -> bytes:
             with rates.buying(caller, guardrail.steps(proposal.domain, body.options)) as purchase:
-                decision = await _unless_gone(request, guardrail.evaluate(proposal, body.options, until=until))
+                judge = shadow.guardrail if shadow else guardrail
+                work = judge.evaluate(proposal, body.options, until=until)
+                decision = await (work if shadow else _unless_gone(request, work))
                 purchase.pay(decision)
             return desk.with_permit(decision, caller).model_dump_json().encode()
 
-        return await once.answer(request, caller, idempotency_key, decided, until)
+        async def answered() -> Response:
+            return await once.answer(request, caller, idempotency_key, decided, until)
+
+        return await (shadows.answer(shadow, answered) if shadow else answered())
 
     return routes
 

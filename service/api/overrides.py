@@ -15,7 +15,7 @@ from service.decisions.ruling import Supersession, open_to
 from service.decisions.vault import ERASED
 from service.errors import NotAllowed, OverrideRefused
 from service.guardrail import Guardrail, Options
-from service.vocabulary.decision import Decision, Override, OverrideCode, OverrideRuling
+from service.vocabulary.decision import Decision, Mode, Override, OverrideCode, OverrideRuling
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import Action, Proposal
 from service.vocabulary.redaction import redact
@@ -48,11 +48,15 @@ class Overrides:
         return str(redact(text, domain.redactions)[0]) if domain else text
 
     async def still(self, decision: Decision, state: dict[str, Any], caller: Caller) -> Decision:
-        """The decision as it was, if this is the state that was judged; else it is void. Raises `NotAllowed`, `BadProposal`."""
+        """The decision as it was, if this is the state that was judged or nothing was enforced; else it is void.
+
+        Raises `NotAllowed`, `BadProposal`.
+        """
         bound = decision.proposal.bound
         if bound is None or (bound.agent != caller.name and not caller.may(Role.supervisor)):
             raise NotAllowed("only whoever asked, or a supervisor, may say what the state is now")
-        if bound_to(bound.agent, decision.proposal.action, state).state == bound.state:
+        same = bound_to(bound.agent, decision.proposal.action, state).state == bound.state
+        if same or decision.mode is Mode.shadow:
             return decision
         void = Override(
             decision_id=decision.decision_id,

@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_v
 
 from service.decisions.switches import SwitchCode
 from service.guardrail import Options
-from service.vocabulary.decision import OverrideCode, OverrideRuling
+from service.vocabulary.decision import Mode, OverrideCode, OverrideRuling
 from service.vocabulary.frozen import Frozen
 from service.vocabulary.proposal import Action, Asker
 
@@ -96,6 +96,15 @@ class DomainStory(Frozen):
     policy: dict[str, Any]
     state_schema: dict[str, Any]
     examples: tuple[dict[str, Any], ...]
+
+
+class Unawaited(Frozen):
+    """A proposal in shadow mode that is not decided yet, or will not be: nothing is enforced, go on."""
+
+    decision_id: str | None = Field(description="Where the decision will be found, if nothing fails; null: nowhere")
+    mode: Literal[Mode.shadow]
+    recorded: Literal[False]
+    detail: str
 
 
 class FieldProblem(Frozen):

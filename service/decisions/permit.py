@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from service.decisions.canonical import NotCanonical, base64url, canonical, fingerprint, read
 from service.decisions.signing import PublicKey, PublicKeys, SigningKey
-from service.vocabulary.decision import Decision, OverrideRuling
+from service.vocabulary.decision import Decision, Mode, OverrideRuling
 from service.vocabulary.frozen import Frozen
 from service.vocabulary.proposal import Action, Bound
 from service.vocabulary.verdict import Ruling
@@ -104,8 +104,13 @@ class Issuer:
     audience: str
 
     def claims(self, decision: Decision, bound: Bound) -> Claims | None:
-        """What this decision permits: an approval from its own time on, an override from the supervisor's; else nothing."""
+        """What this decision permits: an approval from its own time on, an override from the supervisor's; else nothing.
+
+        A shadow permits nothing, whatever it says.
+        """
         ruled = decision.overridden
+        if decision.mode is Mode.shadow:
+            return None
         if decision.ruling is Ruling.approve and ruled is None:
             return self._granted(PermitKind.approval, decision, bound, decision.at)
         if ruled is not None and ruled.ruling is OverrideRuling.approved:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.errors import OverrideRefused
-from service.vocabulary.decision import Decision, Override, OverrideCode, OverrideRuling
+from service.vocabulary.decision import Decision, Mode, Override, OverrideCode, OverrideRuling
 from service.vocabulary.verdict import Ruling
 
 NEXT: Mapping[OverrideRuling | Ruling, frozenset[OverrideRuling]] = {
@@ -57,7 +57,11 @@ def admit(decision: Decision, rulings: Sequence[Override], ruling: Override) -> 
 
 
 def open_to(standing: Decision, ruling: Override) -> None:
-    """Raises `OverrideRefused` if a decision that stands so does not admit the ruling."""
+    """Raises `OverrideRefused` if a decision that stands so does not admit the ruling. A shadow admits none."""
+    if standing.mode is Mode.shadow:
+        raise OverrideRefused(
+            "this decision was made in shadow mode: it is not enforced, so there is nothing to rule on"
+        )
     now = standing.overridden.ruling if standing.overridden else standing.ruling
     if ruling.ruling not in NEXT[now]:
         raise OverrideRefused(_closed(standing, ruling))
@@ -67,7 +71,7 @@ def open_to(standing: Decision, ruling: Override) -> None:
 
 def waits(standing: Decision) -> bool:
     """Whether it waits for a person."""
-    return standing.ruling is Ruling.escalate and standing.overridden is None
+    return standing.ruling is Ruling.escalate and standing.overridden is None and standing.mode is not Mode.shadow
 
 
 def _may_approve(standing: Decision, ruling: Override) -> None:

@@ -12,10 +12,11 @@ from service.vocabulary.verdict import Basis, Explanation, Reason, Ruling
 
 
 class Mode(StrEnum):
-    """Whether everything the service would look at was there."""
+    """Whether everything the service would look at was there; a shadow, whatever was there, is recorded and not enforced."""
 
     normal = "normal"
     degraded = "degraded"
+    shadow = "shadow"
 
 
 class Asked(Frozen):

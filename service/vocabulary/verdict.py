@@ -1,9 +1,12 @@
 """What the service rules, why, and on what basis."""
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from service.vocabulary.severity import Severity
 
@@ -40,11 +43,23 @@ class Basis(StrEnum):
     none = "none"
 
 
+EVERY_KIND = "*"
+RANGES = {
+    "max_rollouts": (1, 50),
+    "horizon": (1, 20),
+    "anchor_interval": (1, 1_000),
+    "budget_ms": (20, 30_000),
+    "approvals_required": (1, 10),
+}
+"""What a caller may ask for holds for a policy too; grounded every 1,000 steps is never."""
+
+
 @dataclass(frozen=True, slots=True)
 class RiskPolicy:
     """How much risk a domain tolerates and how hard to look. Probabilities in [0, 1]; `budget_ms` in milliseconds.
 
     `approvals_required` is how many people it takes to go ahead where a rule is broken or a critical outcome likely; else one.
+    `shadow` are the kinds of action that are evaluated and recorded, and not enforced.
     """
 
     threshold: float
@@ -58,12 +73,31 @@ class RiskPolicy:
     budget_ms: int
     temperature: float
     approvals_required: int = 1
+    version: str = "shipped"
+    shadow: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not 0 < self.critical_threshold <= self.threshold < 1:
             raise ValueError("0 < critical_threshold <= threshold < 1")
         if not 1 <= self.quorum <= self.rollouts <= self.max_rollouts:
             raise ValueError("1 <= quorum <= rollouts <= max_rollouts")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{least} <= {name} <= {most}")
+
+    def told(self) -> dict[str, Any]:
+        """Every field, as JSON has it."""
+        return asdict(self) | {"adverse_from": self.adverse_from.name, "shadow": sorted(self.shadow)}
+
+    @property
+    def name(self) -> str:
+        """Its version and the SHA-256 (the first 12 digits) of the canonical JSON of what it says."""
+        canonical = json.dumps(self.told(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return f"{self.version}:{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+    def shadows(self, kind: str) -> bool:
+        """Whether an action of this kind is judged for the record alone."""
+        return kind in self.shadow or EVERY_KIND in self.shadow
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from service.decisions.outcome import OutcomeReport
 from service.decisions.sqlite import SqliteLedger
 from service.decisions.vault import Vault
 from service.errors import KeyReused, LedgerUnavailable, OverrideRefused, UnknownDecision
-from service.vocabulary.decision import Asked, Decision, Override, OverrideRuling, OverrideTerms
+from service.vocabulary.decision import Asked, Decision, Mode, Override, OverrideRuling, OverrideTerms
 from service.vocabulary.proposal import Action, Asker, Bound
 from service.vocabulary.verdict import Explanation, Ruling
 from tests.conformance.test_ledgers import LEDGERS, NOON, PATIENCE_S, SEALED, SEALER, chain, decision, redis_server
@@ -71,7 +71,7 @@ class Modelled:
         return (terms.expires_at, self.decision.decision_id) if terms and not self.settled else None
 
     def admits(self, new: Override) -> bool:
-        if new.ruling not in MAY_FOLLOW.get(self.standing, ()):
+        if self.decision.mode == "shadow" or new.ruling not in MAY_FOLLOW.get(self.standing, ()):
             return False
         terms, people = self.decision.override, {each.supervisor for each in self.approvals} | {"robot"}
         return new.ruling != "approved" or (new.supervisor not in people and bool(terms and new.at <= terms.expires_at))
@@ -150,15 +150,19 @@ class LedgerMachine(RuleBasedStateMachine):
         required=st.integers(1, 2),
         minutes=st.integers(1, 3),
         escalates=st.sampled_from([True, True, True, False]),
+        mode=st.sampled_from([Mode.normal, Mode.normal, Mode.shadow]),
         replaced=st.none() | IDS,
     )
-    def append(self, id: str, tenant: str, required: int, minutes: int, escalates: bool, replaced: str | None) -> None:
+    def append(
+        self, id: str, tenant: str, required: int, minutes: int, escalates: bool, mode: Mode, replaced: str | None
+    ) -> None:
         terms = OverrideTerms(approvals_required=required, expires_at=self.now + timedelta(minutes=10 * minutes))
         made = decision(
             id,
             at=self.now,
             ruling=Ruling.escalate if escalates else Ruling.approve,
-            override=terms if escalates else None,
+            mode=mode,
+            override=terms if escalates and mode is not Mode.shadow else None,
             supersedes=replaced,
             proposal=Asked(state={"note": "hot"}, action=Action(kind="pour"), asker=Asker(), bound=BOUND),
         )

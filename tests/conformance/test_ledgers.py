@@ -407,6 +407,24 @@ async def test_an_escalation_that_nobody_ruled_on_in_time_is_expired_by_nobody(o
     assert verify(await chain(ledger)) is None
 
 
+async def test_a_shadow_never_waits_for_a_person_and_admits_no_ruling(opens: Opens) -> None:
+    ledger, shadow = opens(), decision(mode=Mode.shadow, override=None)
+    await ledger.append(shadow, HOUSE)
+    async with asyncio.timeout(5):
+        assert await ledger.wait("dec_1", HOUSE, 60.0) == shadow
+    assert await waiting(ledger) == [] and await ledger.waiting() == 0
+    assert await ledger.expire(NOON + timedelta(days=1)) == ()
+    for ruling in OverrideRuling:
+        with pytest.raises(OverrideRefused, match="shadow"):
+            await ledger.override(override(ruling=ruling), HOUSE)
+    with pytest.raises(OverrideRefused, match="shadow"):
+        await ledger.append(decision("dec_2"), HOUSE, override(ruling=OverrideRuling.superseded))
+    assert await ledger.find("dec_2", HOUSE) is None
+    await ledger.report(outcome(), HOUSE)
+    assert await opens().reports("dec_1", HOUSE) == (outcome(),)
+    assert await opens().find("dec_1", HOUSE) == shadow
+
+
 async def test_a_supervisor_and_the_clock_at_once_leave_one_ruling(opens: Opens) -> None:
     ledgers = [opens(), opens()]
     for n in range(6):

@@ -47,7 +47,7 @@ VALUES: Mapping[str, set[str]] = {
     "severity": {each.name for each in Severity},
     "effort": {*Effort, "refused"},
     "part": {"world", "anchors", "ledger", "canary"},
-    "result": {"hit", "miss", "unavailable"},
+    "result": {"hit", "miss", "unavailable", "answered", "late", "lost"},
     "status": {"500", "503"},
 }
 """What a label may say: an alert on a word that nobody says would never fire."""
@@ -126,7 +126,8 @@ def fed() -> Metrics:
     for instrument in vars(metrics).values():
         if names := getattr(instrument, "_labelnames", ()):
             instrument.labels(*("some",) * len(names))
-    metrics.build.info({"engine": "", "checkpoint": "", "codec": "", "policy": "", "anchors": ""})
+    metrics.build.info({"engine": "", "checkpoint": "", "codec": "", "anchors": ""})
+    metrics.policy.labels("some").info({"policy": ""})
     return metrics
 
 
@@ -270,7 +271,7 @@ def test_the_panels_and_programs_that_the_runbook_names_exist() -> None:
     services = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
     for line in re.findall(r"docker compose --profile gpu (?:logs|ps|restart)([^`\n#]*)", text):
         assert {word for word in line.split() if re.fullmatch(r"[a-z]+", word)} <= services, line
-    for words in set(re.findall(r"\bpremortem ((?:keys|audit|permit) \w+)", text)):
+    for words in set(re.findall(r"\bpremortem ((?:keys|audit|permit|policies) \w+)", text)):
         command = [sys.executable, "-m", "service", *words.split(), "--help"]
         assert subprocess.run(command, capture_output=True, cwd=ROOT, check=False).returncode == 0, words
 

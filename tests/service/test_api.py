@@ -434,7 +434,7 @@ async def test_every_error_in_the_openapi_document_is_a_problem(house: Premises)
                     assert answer["content"] == {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     assert seen > 10
     evaluation = document["paths"]["/v1/evaluations"]["post"]
-    assert {"200", "401", "403", "404", "409", "413", "415", "422", "429", "503", "default"} == set(
+    assert {"200", "202", "401", "403", "404", "409", "413", "415", "422", "429", "503", "default"} == set(
         evaluation["responses"]
     )
     assert evaluation["security"], "the key can be given on the page"

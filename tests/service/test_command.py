@@ -13,6 +13,7 @@ import pytest
 
 from service.__main__ import main
 from service.api.keys import Keys
+from service.domains import catalog
 from service.server import NotStarted, running
 from service.server import _bound as bound
 from service.settings import Settings
@@ -97,6 +98,27 @@ def test_a_key_is_made_shown_once_and_its_name_taken(
     assert kept.name == "maria" and key.startswith(kept.prefix)
     assert "maria" in refused("keys", "make", "maria", "agent")
     assert "nobody" in refused("keys", "rotate", "nobody") and "nobody" in refused("keys", "revoke", "nobody")
+
+
+def test_serve_with_a_bad_policy_file_names_it_before_anything_is_made(refused: Told, tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "safety.yaml").write_text("version: a\nthreshold: yes\n")
+    assert "safety.yaml: threshold: " in refused("serve", policies=tmp_path / "policies", port=0)
+    assert not (tmp_path / "data").exists()
+
+
+def test_policies_are_checked_before_they_are_put_in_place(
+    refused: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["premortem", "policies", "check", str(tmp_path)])
+    (tmp_path / "triage.yaml").write_text("version: spring\nhorizon: 4\n")
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    told = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert set(told) == set(catalog()) and re.fullmatch(r"spring:[0-9a-f]{12}", told["triage"])
+    assert told["safety"] == catalog()["safety"].policy.name
+    (tmp_path / "triage.yaml").write_text("version: spring\nhorizon: 40\n")
+    assert "triage.yaml: 1 <= horizon <= 20" in refused("policies", "check", str(tmp_path))
 
 
 def embedded(data: Path, **changed: object) -> Settings:

@@ -21,9 +21,11 @@ from service.anchors.edge import EdgeAnchorBank
 from service.api.callers import Role
 from service.api.health import FRESH_S, Readiness
 from service.decisions.switches import Switches
+from service.domains import catalog
 from service.guardrail import Rooms
 from service.log import JsonLines, correlation
 from service.metrics import Metrics
+from service.policies import Policies
 from service.tracing import spans
 from service.upkeep import Upkeep
 from service.world.cases import CasesWorldModel
@@ -96,7 +98,7 @@ async def test_what_waits_and_what_ran_out_is_counted_without_anybody_asking(hou
     for _ in range(3):
         await house.ask(body(action={"kind": "reset_mfa"}))
     metrics = Metrics(lambda: 0.0)
-    upkeep = Upkeep(house.ledger, Switches(house.ledger), lambda: house.clock.now, dict, metrics)
+    upkeep = Upkeep(house.ledger, Switches(house.ledger), lambda: house.clock.now, dict, metrics, Policies(catalog()))
     await upkeep.count()
     assert metrics.registry.get_sample_value("premortem_pending_escalations") == 3
     house.clock.now += timedelta(hours=2)

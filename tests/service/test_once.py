@@ -16,7 +16,9 @@ import pytest
 from service.anchors.edge import EdgeAnchorBank
 from service.api.callers import Role
 from service.decisions.switches import Switches
+from service.domains import catalog
 from service.metrics import Metrics
+from service.policies import Policies
 from service.upkeep import EVERY_S, Upkeep
 from service.vocabulary.proposal import HOUSE
 from service.world.scripted import ScriptedWorldModel
@@ -99,7 +101,9 @@ async def test_what_nobody_ruled_on_in_time_has_expired_without_anybody_asking(
     async with premises(tmp_path, bank, ScriptedWorldModel(BAD)) as house:
         id = (await house.ask()).json()["decision_id"]
         waiting = asyncio.create_task(house.client.get(f"/v1/decisions/{id}/wait", headers=house.shown("agent")))
-        upkeep = Upkeep(house.ledger, Switches(house.ledger), lambda: house.clock.now, dict, Metrics(monotonic))
+        upkeep = Upkeep(
+            house.ledger, Switches(house.ledger), lambda: house.clock.now, dict, Metrics(monotonic), Policies(catalog())
+        )
         unasked = asyncio.create_task(upkeep.forever())
         await asyncio.sleep(0.05)
         assert (await house.read(id)).json()["overridden"] is None

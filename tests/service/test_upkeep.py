@@ -20,6 +20,7 @@ from service.decisions.vault import BadMaster
 from service.domains import catalog
 from service.guardrail import Rooms
 from service.metrics import Metrics
+from service.policies import Policies
 from service.upkeep import Upkeep
 from service.vocabulary.decision import ModelStory
 from service.world.cases import CasesWorldModel
@@ -50,7 +51,9 @@ def upkeep(house: Premises, **changed: Any) -> Upkeep:
     def told() -> Any:
         return circumstances(of_house, catalog(), ring, held)
 
-    return Upkeep(house.ledger, Switches(house.ledger), lambda: house.clock.now, told, Metrics(lambda: 0.0))
+    return Upkeep(
+        house.ledger, Switches(house.ledger), lambda: house.clock.now, told, Metrics(lambda: 0.0), Policies(catalog())
+    )
 
 
 async def noted(house: Premises, kind: Kind) -> dict[str, list[dict[str, Any]]]:

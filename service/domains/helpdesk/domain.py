@@ -48,7 +48,7 @@ class Helpdesk:
         return rules.kind_of(action) not in rules.QUIET
 
     def adverse_from(self, action: Action) -> Severity:
-        return POLICY.adverse_from
+        return self.policy.adverse_from
 
     def facts(self, state: TicketState, action: Action) -> Sequence[Fact]:
         return grounding.facts(state, action)

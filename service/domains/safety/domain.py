@@ -46,7 +46,7 @@ class Safety:
         return rules.in_work(action)
 
     def adverse_from(self, action: Action) -> Severity:
-        return POLICY.adverse_from
+        return self.policy.adverse_from
 
     def facts(self, state: SafetyState, action: Action) -> Sequence[Fact]:
         return grounding.facts(state, action)
