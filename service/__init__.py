@@ -1,10 +1,10 @@
 """Premortem, online: one proposal in, one verdict out.
 
-__main__           the command `premortem`: serve, demo, keys, audit, permit
+__main__           the command `premortem`: serve, demo, settings, keys, audit, permit
 demo, server       the worked cases told to a person; the socket
 app                builds the adapters, wires the rooms
 upkeep             what is done without being asked: expiry, notes in the audit chain, switches
-settings           everything an operator may set
+settings, manual   everything an operator may set; the page that tells of it
 api/               HTTP: evaluations, decisions, switches, domains, health; who may; problem+json
 guardrail          gate, simulate, judge, record
 admission, record  how much may be promised at once; from verdict to decision
