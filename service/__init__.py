@@ -2,7 +2,8 @@
 
 __main__           the command `premortem`: serve, demo, settings, keys, audit, permit
 demo, server       the worked cases told to a person; the socket
-app                builds the adapters, wires the rooms
+app                wires the rooms
+house              builds the adapters that the settings ask for
 upkeep             what is done without being asked: expiry, notes in the audit chain, switches
 settings, manual   everything an operator may set; the page that tells of it
 api/               HTTP: evaluations, decisions, switches, domains, health; who may; problem+json

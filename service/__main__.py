@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from service.anchors.bank import AnchorBankUnavailable
 from service.api.callers import Role
 from service.api.keys import BadKeys, Key, Keys
-from service.app import open_ledger, open_vault, signing_keys, system_chance
+from service.app import system_chance
 from service.decisions.audit import export, verify_file
 from service.decisions.canonical import NotCanonical, read
 from service.decisions.chain import Broken, Checkpoint, Sealer
@@ -22,6 +22,7 @@ from service.decisions.permit import Expected, PermitRefused, bind, verify
 from service.decisions.signing import BadSigningKeys, PublicKeys
 from service.domains import catalog
 from service.errors import LedgerUnavailable
+from service.house import open_ledger, open_vault, signing_keys
 from service.manual import manual
 from service.server import NotStarted, serve
 from service.settings import Settings

@@ -18,11 +18,12 @@ from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.api.keys import Key, Keys
-from service.app import House, create_app
+from service.app import create_app
 from service.decisions.sqlite import SqliteLedger
 from service.decisions.vault import Vault
 from service.domains import catalog, examples
 from service.guardrail import Chance, Rooms
+from service.house import House
 from service.metrics import Metrics
 from service.settings import Settings
 from service.vocabulary.anchor import Anchor

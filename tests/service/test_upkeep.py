@@ -13,12 +13,13 @@ import pytest
 from service.anchors.edge import EdgeAnchorBank
 from service.api.callers import Role
 from service.api.keys import Keys
-from service.app import VAULT, House, circumstances, refuse_another_secret, signing_keys
+from service.app import VAULT, circumstances, refuse_another_secret
 from service.decisions.chain import Kind
 from service.decisions.switches import Switches
 from service.decisions.vault import BadMaster
 from service.domains import catalog
 from service.guardrail import Rooms
+from service.house import House, signing_keys
 from service.metrics import Metrics
 from service.upkeep import Upkeep
 from service.vocabulary.decision import ModelStory
