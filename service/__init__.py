@@ -9,6 +9,7 @@ settings, manual   everything an operator may set; the page that tells of it
 api/               HTTP: evaluations, decisions, switches, domains, health; who may; problem+json
 guardrail          gate, simulate, judge, record
 admission, record  how much may be promised at once; from verdict to decision
+split              which checkpoint an evaluation is given to
 simulator/         many steps: N futures side by side
 verdicts/          pure: futures to risk, risk to ruling, ruling to words
 decisions/         the ledger (sqlite, redis), the audit chain, permits

@@ -40,6 +40,7 @@ from service.guardrail import Chance, Guardrail
 from service.house import House, signing_keys, stock
 from service.metrics import Metrics, Span, no_span
 from service.settings import Settings
+from service.split import Contender
 from service.upkeep import Circumstances, Upkeep
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import HOUSE, Action, Proposal
@@ -77,7 +78,8 @@ def create_app(
     door = Doorkeeper(*([keys] if keys else []), *([Tokens(tokens)] if tokens else []))
     ring, ledger = signing_keys(settings, chance.now()), house.rooms.ledger
     metrics = metrics or Metrics(chance.clock, _spans(settings))
-    metrics.told(house.model, fields, Effort)
+    contenders = house.rooms.split.by_role
+    metrics.told({role: each.model for role, each in contenders.items()}, fields, Effort)
     thrown = Switches(ledger, settings.disabled_domains)
     desk = permits.PermitDesk(Issuer(settings.permit_issuer, settings.permit_audience), ring, thrown, chance.now)
     guardrail = Guardrail(
@@ -85,20 +87,20 @@ def create_app(
         house.rooms,
         chance,
         Admission(settings.full_until, settings.quorum_until, settings.admit_until),
-        house.stories,
-        house.model,
         thrown,
         metrics,
     )
     upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys), metrics)
-    known = cycle([known_case(name, domain) for name, domain in fields.items()])
-    readiness = health.Readiness(house.rooms, lambda: guardrail.rehearse(next(known), CANARY_MS), chance.clock)
+    canaries = {health.CANARY[role]: canary(guardrail, each, fields) for role, each in contenders.items()}
+    readiness = health.Readiness(house.rooms, canaries, chance.clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:
-            for room in (ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
+            for room in (ledger, house.rooms.bank, house.rooms.stand_in):
                 closing.push_async_callback(room.aclose)
+            for contender in contenders.values():
+                closing.push_async_callback(contender.world.aclose)
             if tokens:
                 closing.push_async_callback(tokens.aclose)
             with suppress(LedgerUnavailable):
@@ -159,8 +161,11 @@ def oidc_verifier(settings: Settings, chance: Chance) -> OidcVerifier:
 
 
 def circumstances(house: House, fields: Mapping[str, Domain], ring: KeyRing, keys: Keys | None) -> Circumstances:
-    """What belongs in the audit chain beside what is decided: model, policies, and every key by what it may do."""
-    told: dict[Any, Mapping[str, Any]] = {(Kind.model, HOUSE, "world"): house.model.model_dump(mode="json")}
+    """What belongs in the audit chain beside what is decided: models, policies, and every key by what it may do."""
+    split = house.rooms.split
+    told: dict[Any, Mapping[str, Any]] = {(Kind.model, HOUSE, "world"): split.serving.model.model_dump(mode="json")}
+    if split.candidate:
+        told[Kind.model, HOUSE, "candidate"] = split.candidate.model.model_dump(mode="json") | {"share": split.share}
     told |= {
         (Kind.policy, HOUSE, name): TypeAdapter(RiskPolicy).dump_python(domain.policy, mode="json")
         for name, domain in fields.items()
@@ -189,8 +194,15 @@ def first_keys(keys: Keys, say: Callable[[str], object]) -> Keys:
 
 async def warm_up(guardrail: Guardrail, fields: Mapping[str, Domain]) -> None:
     """One step of one example in each domain, unrecorded, so that the first caller does not pay for cold caches."""
-    for name, domain in fields.items():
-        await guardrail.rehearse(known_case(name, domain))
+    for contender in guardrail.rooms.split.by_role.values():
+        for name, domain in fields.items():
+            await guardrail.rehearse(known_case(name, domain), contender)
+
+
+def canary(guardrail: Guardrail, contender: Contender, fields: Mapping[str, Domain]) -> health.Canary:
+    """Has one known case after another read."""
+    known = cycle([known_case(name, domain) for name, domain in fields.items()])
+    return lambda: guardrail.rehearse(next(known), contender, CANARY_MS)
 
 
 def known_case(name: str, domain: Domain) -> Proposal:

@@ -1,9 +1,10 @@
 """What the service works with, as the settings ask for it: world model and stand-in, recorded history, ledger and its keys."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from service.anchors.bank import AnchorBank, AnchorBankUnavailable
 from service.anchors.history import index_history
@@ -15,9 +16,10 @@ from service.decisions.vault import Vault, master
 from service.domains import catalog, reference
 from service.guardrail import Rooms
 from service.settings import Settings
+from service.split import Contender, Split
 from service.vocabulary.decision import ModelStory
 from service.world.cases import CasesWorldModel
-from service.world.checkpoint import Checkpoint, DomainStory, Manifest, opened
+from service.world.checkpoint import BadCheckpoint, Checkpoint, Manifest, opened
 from service.world.codec import Codec
 from service.world.instruct import Instructed
 from service.world.model import WorldModel
@@ -30,30 +32,52 @@ STOCK_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """The rooms, and what is known of the world model."""
+    """The rooms, and whether they are as they were."""
 
     rooms: Rooms
-    stories: Mapping[str, DomainStory]
-    model: ModelStory
     sealed_by: str = ""
     """Tells the secret that free text is sealed under from any other."""
     stocked: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a contender's weights are, and which servers have them."""
+
+    checkpoint: Path
+    urls: Sequence[str]
+    model: str
+
+
 async def furnish(settings: Settings, now: datetime) -> House:
     """The adapters that the settings ask for. Raises `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
     settings.data.mkdir(parents=True, exist_ok=True)
-    local = await asyncio.to_thread(Checkpoint, settings.checkpoint) if settings.world == "local" else None
-    served = await asyncio.to_thread(_served, settings) if settings.world == "vllm" else None
+    found = [(source, await asyncio.to_thread(_opened, settings, source)) for source in sources(settings)]
+    comparable(*[opened.manifest for _, opened in found if opened])
     bank = await _bank(settings)
-    stand_in = CasesWorldModel(bank)
-    world = await _world(settings, local, served) or stand_in
+    serving, *candidate = await asyncio.gather(*[_contender(settings, *each, bank) for each in found])
     vault, ring = open_vault(settings), signing_keys(settings, now)
-    rooms = Rooms(world, stand_in, bank, open_ledger(settings, ring, vault))
-    manifest = local.manifest if local else served[0] if served else None
-    told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
-    model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="1", anchors=bank.name)
-    return House(rooms, manifest.domains if manifest else {}, model, vault.fingerprint, await stocked(bank, settings))
+    split = Split(serving, next(iter(candidate), None), settings.candidate_share)
+    rooms = Rooms(split, CasesWorldModel(bank), bank, open_ledger(settings, ring, vault))
+    return House(rooms, vault.fingerprint, await stocked(bank, settings))
+
+
+def sources(settings: Settings) -> list[Source]:
+    """Of the checkpoint that serves, and of the candidate if there is one."""
+    serving = Source(settings.checkpoint, settings.vllm_urls, settings.vllm_model)
+    if settings.candidate is None:
+        return [serving]
+    return [serving, Source(settings.candidate, settings.candidate_vllm_urls, settings.candidate_vllm_model)]
+
+
+def comparable(serving: Manifest | None = None, candidate: Manifest | None = None) -> None:
+    """Raises `BadCheckpoint` for a candidate that decisions could not be told from, or that was not measured everywhere."""
+    if serving is None or candidate is None:
+        return
+    if candidate.name == serving.name:
+        raise BadCheckpoint(f"the candidate is named {candidate.name} too: decisions could not say which answered")
+    if missing := serving.domains.keys() - candidate.domains.keys():
+        raise BadCheckpoint(f"the candidate {candidate.name} was not measured in {', '.join(sorted(missing))}")
 
 
 def signing_keys(settings: Settings, now: datetime) -> KeyRing:
@@ -78,29 +102,52 @@ def open_ledger(settings: Settings, ring: KeyRing, vault: Vault) -> Ledger:
     return SqliteLedger(settings.data / "ledger.sqlite", sealer=sealer, vault=vault)
 
 
-def _served(settings: Settings) -> tuple[Manifest, Form]:
-    """The story that servers are held to, and how the model is asked."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checkpoint's story, and how its model is asked; `local` is there if it is to run in process."""
+
+    manifest: Manifest
+    form: Form
+    local: Checkpoint | None = None
+
+
+def _opened(settings: Settings, source: Source) -> Opened | None:
+    """None where no checkpoint is asked."""
+    if settings.world == "local":
+        local = Checkpoint(source.checkpoint)
+        return Opened(local.manifest, Marked(local.codec), local)
+    if settings.world != "vllm":
+        return None
     if settings.vllm_form == "instructed":
-        return opened(settings.checkpoint, lambda told: Instructed(told, catalog().values()))
-    manifest, codec = opened(settings.checkpoint, Codec)
-    return manifest, Marked(codec)
+        return Opened(*opened(source.checkpoint, lambda told: Instructed(told, catalog().values())))
+    manifest, codec = opened(source.checkpoint, Codec)
+    return Opened(manifest, Marked(codec))
 
 
-async def _world(
-    settings: Settings, local: Checkpoint | None, served: tuple[Manifest, Form] | None
-) -> WorldModel | None:
+async def _contender(settings: Settings, source: Source, found: Opened | None, bank: AnchorBank) -> Contender:
+    world = await _world(settings, source, found) or CasesWorldModel(bank)
+    told = ModelStory(
+        engine=world.name,
+        checkpoint=found.manifest.name if found else "",
+        codec=found.manifest.codec if found else "",
+        policy="1",
+        anchors=bank.name,
+    )
+    return Contender(world, told, found.manifest.domains if found else {})
+
+
+async def _world(settings: Settings, source: Source, found: Opened | None) -> WorldModel | None:
     """None where recorded cases are all there is."""
     if settings.world == "scripted":
         return ScriptedWorldModel([Line("")], latency=settings.scripted_latency_ms / 1000)
-    if local:
-        return await asyncio.to_thread(_local, local, settings.threads)
-    if not served:
+    if not found:
         return None
+    if found.local:
+        return await asyncio.to_thread(_local, found.local, settings.threads)
     from service.world.vllm import VllmWorldModel
 
-    models = {name: settings.vllm_model.format(domain=name) for name in catalog()}
-    manifest, form = served
-    return await VllmWorldModel.connect(form, manifest, models, settings.vllm_urls, settings.vllm_api_key)
+    models = {name: source.model.format(domain=name) for name in catalog()}
+    return await VllmWorldModel.connect(found.form, found.manifest, models, source.urls, settings.vllm_api_key)
 
 
 def _local(checkpoint: Checkpoint, threads: int) -> WorldModel:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -72,7 +73,7 @@ def _row(name: str, field: FieldInfo, *defaults: object) -> str:
 
 def _shown(value: object) -> str:
     match value:
-        case "" | () | frozenset():
+        case None | "" | () | frozenset():
             return ""
         case Path():
             return f"`{value.relative_to(ROOT) if value.is_relative_to(ROOT) else value}`"
@@ -85,6 +86,8 @@ def _shown(value: object) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     kind: Any = field.annotation
+    if isinstance(kind, UnionType):  # of a type and None
+        kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind):

@@ -14,6 +14,7 @@ SECRETS = Path("/run/secrets")
 SECTIONS = {
     "host": "Server",
     "world": "World model",
+    "candidate": "Traffic split",
     "anchors_url": "Recorded history",
     "ledger_url": "Ledger",
     "authentication": "Identity",
@@ -109,6 +110,31 @@ class Settings(BaseSettings):
     scripted_latency_ms: Annotated[
         float, Field(ge=0), Setting("What the scripted world takes for a step", f"Beyond the budget, {ESCALATES}", "ms")
     ] = 0.0
+    candidate: Annotated[
+        Path | None,
+        Setting(
+            "The folder of a second checkpoint, asked in place of the first for a share of all proposals",
+            "Of another name than the first, and measured in every domain, or it does not start. Down: `/readyz` says so and "
+            f"stays 200; of its share {ESCALATES}",
+        ),
+    ] = None
+    candidate_share: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            "How much of all proposals it gets; the same proposal stays with the same checkpoint, also when this is raised",
+            "Higher: more rulings rest on a checkpoint that has not proven itself here",
+            "share",
+        ),
+    ] = 0.0
+    candidate_vllm_urls: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Setting("Its servers, with the same key and form", "As `VLLM_URLS`, for its share alone"),
+    ] = ()
+    candidate_vllm_model: Annotated[
+        str, Setting("As `VLLM_MODEL`, on its servers", "As `VLLM_MODEL`, for its share alone")
+    ] = "world"
     anchors_url: Annotated[
         str,
         Setting(
@@ -276,10 +302,15 @@ class Settings(BaseSettings):
         ),
     ] = 32
 
-    @field_validator("vllm_urls", "oidc_algorithms", mode="before")
+    @field_validator("vllm_urls", "candidate_vllm_urls", "oidc_algorithms", mode="before")
     @classmethod
     def _listed(cls, told: Any) -> Any:
         return tuple(each.strip() for each in told.split(",") if each.strip()) if isinstance(told, str) else told
+
+    @field_validator("candidate", mode="before")
+    @classmethod
+    def _absent(cls, told: Any) -> Any:
+        return told or None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -290,6 +321,12 @@ class Settings(BaseSettings):
             raise ValueError("world vllm needs vllm_urls")
         if self.vllm_form == "instructed" and self.world != "vllm":
             raise ValueError("vllm_form instructed needs world vllm")
+        if self.candidate is None and (self.candidate_share or self.candidate_vllm_urls):
+            raise ValueError("candidate_share and candidate_vllm_urls need a candidate")
+        if self.candidate and self.world not in ("local", "vllm"):
+            raise ValueError("a candidate needs world local or vllm")
+        if self.candidate and (self.world == "vllm") is not bool(self.candidate_vllm_urls):
+            raise ValueError("a candidate needs candidate_vllm_urls with world vllm, and has none with world local")
         if self.world == "scripted" and not loopback:
             raise ValueError("the scripted world foresees nothing: on the loopback address alone")
         if not self.authentication and not loopback:

@@ -200,6 +200,19 @@ DECISIONS = Dashboard(
             },
             note="Outcomes reported in the last hour, by what had been ruled.",
         ),
+        Panel(
+            "Do the two checkpoints rule alike?",
+            {
+                "{{domain}}: {{checkpoint}} escalates": share(
+                    of("premortem_checkpoint_evaluations_total", SENT_ON),
+                    of("premortem_checkpoint_evaluations_total"),
+                    "domain, checkpoint",
+                )
+            },
+            "percentunit",
+            top=1,
+            note="Of what took a world model; two only where traffic is split (PREMORTEM_CANDIDATE).",
+        ),
     ),
 )
 

@@ -18,7 +18,7 @@ def router(metrics: Metrics, readiness: Readiness, guardrail: Guardrail) -> APIR
         """OpenMetrics. No label holds anything that a caller wrote."""
         trouble = await readiness.trouble()
         parts = {part: not why for part, why in trouble.items()}
-        metrics.stands(parts, guardrail.rooms.world.servers, guardrail.admission.history)
+        metrics.stands(parts, guardrail.rooms.split.servers, guardrail.admission.history)
         return Response(metrics.exposed(), media_type=CONTENT)
 
     return routes

@@ -47,12 +47,14 @@ import asyncio
 from dataclasses import replace
 from service import house, server
 from service.settings import Settings
+from service.split import Split
 from service.world.scripted import Line, ScriptedWorldModel
 
 async def furnish(settings, now):
     found = await house.furnish(settings, now)
     world = ScriptedWorldModel([Line("")], by_kind={{"reset_password": [[RuntimeError("{text}")]]}})
-    return replace(found, rooms=replace(found.rooms, world=world))
+    split = Split(replace(found.rooms.split.serving, world=world))
+    return replace(found, rooms=replace(found.rooms, split=split))
 
 server.furnish = furnish
 asyncio.run(server.serve(Settings()))
