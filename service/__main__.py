@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from service.anchors.bank import AnchorBankUnavailable
 from service.api.callers import Role
 from service.api.keys import BadKeys, Key, Keys
-from service.app import open_ledger, open_vault, signing_keys, system_chance
+from service.app import system_chance
 from service.decisions.audit import export, verify_file
 from service.decisions.canonical import NotCanonical, read
 from service.decisions.chain import Broken, Checkpoint, Sealer
@@ -22,6 +22,8 @@ from service.decisions.permit import Expected, PermitRefused, bind, verify
 from service.decisions.signing import BadSigningKeys, PublicKeys
 from service.domains import catalog
 from service.errors import LedgerUnavailable
+from service.house import open_ledger, open_vault, signing_keys
+from service.manual import manual
 from service.policies import BadPolicies, Policies
 from service.server import NotStarted, serve
 from service.settings import Settings
@@ -34,6 +36,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("serve", help="start the service (settings: PREMORTEM_*)").set_defaults(run=_serve)
     commands.add_parser("demo", help="start the service and put the worked cases to it").set_defaults(run=_demo)
+    commands.add_parser("settings", help="every setting, as a page in Markdown").set_defaults(run=_settings)
     _keys(commands.add_parser("keys", help="who may ask, rule, report, switch and read; a key is shown once"))
     audit = commands.add_parser("audit", help="what was decided, in a file that shows if it was touched")
     actions = audit.add_subparsers(required=True, metavar="ACTION")
@@ -115,6 +118,11 @@ def _demo(_: argparse.Namespace) -> int:
     from service.demo import demo
 
     return asyncio.run(demo(Path("build/demo")))
+
+
+def _settings(_: argparse.Namespace) -> int:
+    print(manual({name: domain.policy for name, domain in catalog().items()}), end="")
+    return 0
 
 
 def _kept() -> Keys:

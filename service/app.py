@@ -1,4 +1,4 @@
-"""The composition root: builds the adapters, wires the rooms, closes them. The only module that knows them all."""
+"""The composition root: wires the rooms of a furnished house, closes them. The only module that knows them all."""
 
 import asyncio
 import json
@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
@@ -16,8 +15,6 @@ from fastapi import FastAPI
 from fastapi.openapi.models import Example
 
 from service.admission import Admission, Effort
-from service.anchors.bank import AnchorBank, AnchorBankUnavailable
-from service.anchors.history import index_history
 from service.api import anchors, decisions, domains, errors, evaluations, health, permits, switches
 from service.api import metrics as scrape
 from service.api.callers import Doorkeeper, Role
@@ -32,49 +29,28 @@ from service.api.rates import Rates
 from service.api.shadows import Shadows
 from service.api.tokens import Tokens
 from service.concurrency import GradientLimit
-from service.decisions.chain import Kind, Sealer
+from service.decisions.chain import Kind
 from service.decisions.ledger import Ledger
 from service.decisions.permit import Issuer
 from service.decisions.signing import KeyRing
-from service.decisions.sqlite import SqliteLedger
 from service.decisions.switches import Switches
-from service.decisions.vault import BadMaster, Vault, master
-from service.domains import catalog, examples, reference
+from service.decisions.vault import BadMaster
+from service.domains import catalog, examples
 from service.errors import LedgerUnavailable
-from service.guardrail import Chance, Guardrail, Rooms
+from service.guardrail import Chance, Guardrail
+from service.house import House, signing_keys, stock
 from service.metrics import Metrics, Span, no_span
 from service.policies import Policies
 from service.settings import Settings
+from service.split import Contender
 from service.upkeep import Circumstances, Upkeep
-from service.vocabulary.decision import ModelStory
 from service.vocabulary.domain import Domain
 from service.vocabulary.proposal import HOUSE, Action, Proposal
-from service.world.cases import CasesWorldModel
-from service.world.checkpoint import Checkpoint, DomainStory, Manifest, opened
-from service.world.codec import Codec
-from service.world.instruct import Instructed
-from service.world.model import WorldModel
-from service.world.scripted import Line, ScriptedWorldModel
-from service.world.step import Form, Marked
 
 TITLE = "Premortem"
 VAULT = "vault"
 CANARY_MS = 2_500.0
-STOCK_S = 5.0
-"""How often a bank that was not there at the start is asked again whether it can be filled."""
 ABOUT = "Ask before you act: what happens if I do this? N simulated futures of a proposed action; approve or escalate, with evidence."
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """The rooms, and what is known of the world model."""
-
-    rooms: Rooms
-    stories: Mapping[str, DomainStory]
-    model: ModelStory
-    sealed_by: str = ""
-    """Tells the secret that free text is sealed under from any other."""
-    stocked: bool = True
 
 
 def system_chance() -> Chance:
@@ -84,112 +60,6 @@ def system_chance() -> Chance:
         lambda: datetime.now(UTC),
         lambda: f"dec_{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:16]}",
     )
-
-
-async def furnish(settings: Settings) -> House:
-    """The adapters that the settings ask for. Raises `BadPolicies`, `BadCheckpoint`, `AnchorBankUnavailable` when one cannot be had."""
-    Policies(catalog(), settings.policies)  # refused before anything is made
-    settings.data.mkdir(parents=True, exist_ok=True)
-    local = await asyncio.to_thread(Checkpoint, settings.checkpoint) if settings.world == "local" else None
-    served = await asyncio.to_thread(_served, settings) if settings.world == "vllm" else None
-    bank = await _bank(settings)
-    stand_in = CasesWorldModel(bank)
-    world = await _world(settings, local, served) or stand_in
-    vault, ring = open_vault(settings), signing_keys(settings, system_chance().now())
-    rooms = Rooms(world, stand_in, bank, open_ledger(settings, ring, vault))
-    manifest = local.manifest if local else served[0] if served else None
-    told = {"checkpoint": manifest.name, "codec": manifest.codec} if manifest else {}
-    model = ModelStory(**{"checkpoint": "", "codec": ""} | told, engine=world.name, policy="", anchors=bank.name)
-    return House(rooms, manifest.domains if manifest else {}, model, vault.fingerprint, await stocked(bank, settings))
-
-
-def signing_keys(settings: Settings, now: datetime) -> KeyRing:
-    """Those of permits and of the audit chain's checkpoints; the first is made at first start. Raises `BadSigningKeys`."""
-    ring = KeyRing(settings.data / "signing-keys")
-    ring.open(now)
-    return ring
-
-
-def open_vault(settings: Settings) -> Vault:
-    """Its secret is made at first start, and must be the same wherever the same ledger is used. Raises `BadMaster`."""
-    return Vault(master(settings.data / "vault.secret"))
-
-
-def open_ledger(settings: Settings, ring: KeyRing, vault: Vault) -> Ledger:
-    """Signed by the newest key, its free text sealed. Raises `BadSigningKeys`."""
-    sealer = Sealer(ring.newest().private)
-    if settings.ledger_url:
-        from service.decisions.redis import RedisLedger
-
-        return RedisLedger(settings.ledger_url, sealer=sealer, vault=vault, vouched=settings.ledger_vouched)
-    return SqliteLedger(settings.data / "ledger.sqlite", sealer=sealer, vault=vault)
-
-
-def _served(settings: Settings) -> tuple[Manifest, Form]:
-    """The story that servers are held to, and how the model is asked."""
-    if settings.vllm_form == "instructed":
-        return opened(settings.checkpoint, lambda told: Instructed(told, catalog().values()))
-    manifest, codec = opened(settings.checkpoint, Codec)
-    return manifest, Marked(codec)
-
-
-async def _world(
-    settings: Settings, local: Checkpoint | None, served: tuple[Manifest, Form] | None
-) -> WorldModel | None:
-    """None where recorded cases are all there is."""
-    if settings.world == "scripted":
-        return ScriptedWorldModel([Line("")], latency=settings.scripted_latency_ms / 1000)
-    if local:
-        return await asyncio.to_thread(_local, local, settings.threads)
-    if not served:
-        return None
-    from service.world.vllm import VllmWorldModel
-
-    models = {name: settings.vllm_model.format(domain=name) for name in catalog()}
-    manifest, form = served
-    return await VllmWorldModel.connect(form, manifest, models, settings.vllm_urls, settings.vllm_api_key)
-
-
-def _local(checkpoint: Checkpoint, threads: int) -> WorldModel:
-    from service.world.local import LocalWorldModel
-
-    return LocalWorldModel(checkpoint, threads)
-
-
-async def _bank(settings: Settings) -> AnchorBank:
-    from service.anchors.encoder import Encoder
-
-    encoder = await asyncio.to_thread(Encoder, settings.data / "cache", settings.threads)
-    bank: AnchorBank
-    if settings.anchors_url:
-        from qdrant_client import AsyncQdrantClient
-
-        from service.anchors.qdrant import QdrantAnchorBank
-
-        client = AsyncQdrantClient(settings.anchors_url, api_key=settings.anchors_api_key or None)
-        bank = QdrantAnchorBank(client, "premortem", encoder)
-    else:
-        from service.anchors.edge import EdgeAnchorBank
-
-        bank = await asyncio.to_thread(EdgeAnchorBank, settings.data / "anchors", encoder)
-    return bank
-
-
-async def stocked(bank: AnchorBank, settings: Settings) -> bool:
-    """Whether the bundled history is all there; a bank that cannot be asked now is filled when it can be."""
-    try:
-        for name, domain in catalog().items():
-            await index_history(bank, domain, reference(name), settings.bundled_history)
-    except AnchorBankUnavailable:
-        return False
-    return True
-
-
-async def stock(bank: AnchorBank, settings: Settings) -> None:
-    while True:
-        await asyncio.sleep(STOCK_S)
-        if await stocked(bank, settings):
-            return
 
 
 def create_app(
@@ -209,7 +79,8 @@ def create_app(
     door = Doorkeeper(*([keys] if keys else []), *([Tokens(tokens)] if tokens else []))
     ring, ledger = signing_keys(settings, chance.now()), house.rooms.ledger
     metrics = metrics or Metrics(chance.clock, _spans(settings))
-    metrics.told(house.model, fields, Effort)
+    contenders = house.rooms.split.by_role
+    metrics.told({role: each.model for role, each in contenders.items()}, fields, Effort)
     thrown = Switches(ledger, settings.disabled_domains)
     desk = permits.PermitDesk(Issuer(settings.permit_issuer, settings.permit_audience), ring, thrown, chance.now)
     guardrail = Guardrail(
@@ -217,21 +88,21 @@ def create_app(
         house.rooms,
         chance,
         Admission(chance.clock, GradientLimit(settings.in_flight, most=settings.max_in_flight)),
-        house.stories,
-        house.model,
         thrown,
         metrics,
     )
     shadows = Shadows(guardrail, settings.shadow_ms)
     upkeep = Upkeep(ledger, thrown, chance.now, partial(circumstances, house, fields, ring, keys), metrics, fields)
-    known = cycle([known_case(name, domain) for name, domain in fields.items()])
-    readiness = health.Readiness(house.rooms, lambda: guardrail.rehearse(next(known), CANARY_MS), chance.clock)
+    canaries = {health.CANARY[role]: canary(guardrail, each, fields) for role, each in contenders.items()}
+    readiness = health.Readiness(house.rooms, canaries, chance.clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:
-            for room in (ledger, house.rooms.bank, house.rooms.stand_in, house.rooms.world):
+            for room in (ledger, house.rooms.bank, house.rooms.stand_in):
                 closing.push_async_callback(room.aclose)
+            for contender in contenders.values():
+                closing.push_async_callback(contender.world.aclose)
             closing.push_async_callback(shadows.finish)
             if tokens:
                 closing.push_async_callback(tokens.aclose)
@@ -293,8 +164,14 @@ def oidc_verifier(settings: Settings, chance: Chance) -> OidcVerifier:
 
 
 def circumstances(house: House, fields: Mapping[str, Domain], ring: KeyRing, keys: Keys | None) -> Circumstances:
-    """What belongs in the audit chain beside what is decided: model, policies, and every key by what it may do."""
-    told: dict[Any, Mapping[str, Any]] = {(Kind.model, HOUSE, "world"): house.model.model_dump(exclude={"policy"})}
+    """What belongs in the audit chain beside what is decided: models, policies, and every key by what it may do."""
+    split = house.rooms.split
+    told: dict[Any, Mapping[str, Any]] = {
+        (Kind.model, HOUSE, "world"): split.serving.model.model_dump(exclude={"policy"})
+    }
+    if split.candidate:
+        model = split.candidate.model.model_dump(exclude={"policy"})
+        told[Kind.model, HOUSE, "candidate"] = model | {"share": split.share}
     told |= {(Kind.policy, HOUSE, name): domain.policy.told() for name, domain in fields.items()}
     told[Kind.key, HOUSE, "signing"] = ring.newest().public.model_dump(mode="json")
     told[Kind.key, HOUSE, VAULT] = {"fingerprint": house.sealed_by}
@@ -320,8 +197,15 @@ def first_keys(keys: Keys, say: Callable[[str], object]) -> Keys:
 
 async def warm_up(guardrail: Guardrail, fields: Mapping[str, Domain]) -> None:
     """One step of one example in each domain, unrecorded, so that the first caller does not pay for cold caches."""
-    for name, domain in fields.items():
-        await guardrail.rehearse(known_case(name, domain))
+    for contender in guardrail.rooms.split.by_role.values():
+        for name, domain in fields.items():
+            await guardrail.rehearse(known_case(name, domain), contender)
+
+
+def canary(guardrail: Guardrail, contender: Contender, fields: Mapping[str, Domain]) -> health.Canary:
+    """Has one known case after another read."""
+    known = cycle([known_case(name, domain) for name, domain in fields.items()])
+    return lambda: guardrail.rehearse(next(known), contender, CANARY_MS)
 
 
 def known_case(name: str, domain: Domain) -> Proposal:

@@ -1,7 +1,6 @@
 """One proposal in, one decision out: gate, simulate, judge, record."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,18 +20,18 @@ from service.log import log_decision
 from service.metrics import Metrics
 from service.record import Stamp, write_decision
 from service.simulator.anchored import BANK_PATIENCE_S, AnchoredSimulator, Simulation
+from service.split import Contender, Split, seed_of
 from service.verdicts.assess import Lens, assess
 from service.verdicts.judge import Evidence, judge, with_recommendation
 from service.verdicts.rule import Doubt, straddles
 from service.verdicts.settle import settled
 from service.vocabulary.anchor import Match
-from service.vocabulary.decision import Decision, ModelStory
+from service.vocabulary.decision import Decision
 from service.vocabulary.domain import Domain
 from service.vocabulary.frozen import Frozen
 from service.vocabulary.proposal import Action, Proposal
 from service.vocabulary.rollout import Ending, Rollout
 from service.vocabulary.verdict import Basis, Reason, Recommendation, RiskPolicy, Ruling, Verdict
-from service.world.checkpoint import DomainStory
 from service.world.model import (
     PRECEDENTS,
     BadForecast,
@@ -72,9 +71,9 @@ class Options(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """What the guardrail works with: the world model and its stand-in, the recorded history, the ledger."""
+    """What the guardrail works with: the world models and their stand-in, the recorded history, the ledger."""
 
-    world: WorldModel
+    split: Split
     stand_in: WorldModel
     bank: AnchorBank
     ledger: Ledger
@@ -96,6 +95,7 @@ class Case:
     domain: Domain
     proposal: Proposal
     policy: RiskPolicy
+    contender: Contender
     lens: Lens
     options: Options
     seeds: Sequence[int]
@@ -123,8 +123,6 @@ class Guardrail:
     rooms: Rooms
     chance: Chance
     admission: Admission
-    stories: Mapping[str, DomainStory]
-    model: ModelStory
     switches: Switches
     metrics: Metrics
     override_for: timedelta = timedelta(hours=1)
@@ -160,13 +158,13 @@ class Guardrail:
             log_decision(decision, self.chance.clock() - started)
             return decision
 
-    async def rehearse(self, proposal: Proposal, within_ms: float = REHEARSAL_MS) -> str:
+    async def rehearse(self, proposal: Proposal, contender: Contender, within_ms: float = REHEARSAL_MS) -> str:
         """Recalls and reads one first step, unrecorded: why that could not be done in time, empty if it could."""
         until = Deadline.after(within_ms, self.chance.clock)
         domain = self.domains[proposal.domain]
         matches, notes = await self._recall(domain, proposal, until)
         opening = Opening(domain, proposal.state, proposal.action, matches, tenant=proposal.tenant)
-        read = await self._glance(opening, 0, until)
+        read = await self._glance(contender, opening, 0, until)
         return "; ".join(notes) if notes else "" if read is not None else "a known case could not be read in time"
 
     @asynccontextmanager
@@ -195,10 +193,6 @@ class Guardrail:
         severity = domain.outcomes[outcome].severity
         self.metrics.followed(decision, severity, severity >= domain.adverse_from(decision.proposal.action))
 
-    def lens(self, domain: Domain, action: Action, horizon: int | None = None) -> Lens:
-        """How this domain's futures are read when they follow this action."""
-        return Lens.of(domain, action, self.stories.get(domain.name, DomainStory()), horizon)
-
     def steps(self, domain: str, options: Options) -> int:
         """How many steps an evaluation may simulate at first."""
         policy = self.domains[domain].policy
@@ -223,8 +217,9 @@ class Guardrail:
         )
         first = options.seed if options.seed is not None else seed_of(proposal)
         seeds = [first + SEED_SPACING * number for number in range(policy.max_rollouts)]
-        lens = self.lens(domain, proposal.action, policy.horizon)
-        return Case(domain, proposal, policy, lens, options, seeds, deadline, supersession)
+        contender = self.rooms.split.of(seed_of(proposal))
+        lens = contender.lens(domain, proposal.action, policy.horizon)
+        return Case(domain, proposal, policy, contender, lens, options, seeds, deadline, supersession)
 
     # gate
 
@@ -263,7 +258,8 @@ class Guardrail:
         imagined_by = case.work.until
         with self.metrics.stage("simulate"):
             played, masked = await asyncio.gather(
-                self._play(case, opening, imagined_by), self._glance(opening, case.seeds[0], imagined_by)
+                self._play(case, opening, imagined_by),
+                self._glance(case.contender, opening, case.seeds[0], imagined_by),
             )
         if _silent(played, case.lens):
             why = played.world_failed or "the world model was slower than the budget"
@@ -273,7 +269,7 @@ class Guardrail:
         if case.effort is Effort.quorum:
             notes = (*notes, "many requests: fewer futures")
         doubt = Doubt(
-            unfamiliar=played.anchors_failed or self._unfamiliar(case.domain, matches),
+            unfamiliar=played.anchors_failed or _unfamiliar(case, matches),
             optimistic=_optimistic(case, played.rollouts, masked),
             world_failed=bool(played.world_failed),
         )
@@ -294,7 +290,7 @@ class Guardrail:
 
     async def _play(self, case: Case, opening: Opening, until: Deadline) -> Simulation:
         """The futures; near the threshold, more of them while there is time for as many again and others do not wait for it."""
-        simulator = self._simulator(self.rooms.world, until)
+        simulator = self._simulator(case.contender.world, until)
         count = case.policy.quorum if case.effort is Effort.quorum else case.policy.rollouts
         played = Simulation(())
         while True:
@@ -322,15 +318,15 @@ class Guardrail:
         """A future that could not be grounded vouches for nothing, so it waits for history as long as there is time."""
         return AnchoredSimulator(world, self.rooms.bank, max(BANK_PATIENCE_S, BANK_SHARE * until.left))
 
-    async def _glance(self, opening: Opening, seed: int, until: Deadline) -> float | None:
+    async def _glance(self, contender: Contender, opening: Opening, seed: int, until: Deadline) -> float | None:
         """P(adverse) of the first step as read without any free text; None if it could not be read in time."""
         masked = replace(opening, masked=True)
         try:
             async with asyncio.timeout(until.left):
-                forecast = await self.rooms.world.forecast(Situation(masked, (), opening.state, seed, Detail.odds))
+                forecast = await contender.world.forecast(Situation(masked, (), opening.state, seed, Detail.odds))
         except (BadForecast, WorldModelUnavailable, TimeoutError):
             return None
-        return self.lens(opening.domain, opening.action).hazard(forecast.probabilities)
+        return contender.lens(opening.domain, opening.action).hazard(forecast.probabilities)
 
     async def _replay(self, case: Case, opening: Opening, until: Deadline, notes: tuple[str, ...]) -> Evidence:
         """What followed in recorded cases: never a reason to approve, but better than nothing to read."""
@@ -340,11 +336,6 @@ class Guardrail:
         if not any(rollout.steps for rollout in played.rollouts):
             return Evidence(Basis.none, notes=notes)
         return Evidence(Basis.history_only, played.rollouts, len(seeds), opening.precedents, notes=notes)
-
-    def _unfamiliar(self, domain: Domain, matches: Sequence[Match]) -> bool:
-        """Whether nothing recorded is like this. History that cannot be asked vouches for nothing either."""
-        familiar = self.stories.get(domain.name, DomainStory()).familiar
-        return not matches or matches[0].similarity < familiar
 
     # judge
 
@@ -373,16 +364,15 @@ class Guardrail:
         matches, _ = await self._recall(case.domain, proposal, until)
         opening = Opening(case.domain, proposal.state, action, matches, tenant=proposal.tenant, rank=1)
         seeds = case.seeds[: case.policy.quorum]
-        simulator = self._simulator(self.rooms.world, until)
+        simulator = self._simulator(case.contender.world, until)
         try:
             played = await simulator.simulate(opening, seeds, until, case.policy.horizon)
         except PromptTooLong:
             return None
         if not all(rollout.ending.whole for rollout in played.rollouts):
             return None
-        risk = assess(
-            played.rollouts, len(seeds), self.lens(case.domain, action, case.policy.horizon)
-        ).adverse_probability
+        lens = case.contender.lens(case.domain, action, case.policy.horizon)
+        risk = assess(played.rollouts, len(seeds), lens).adverse_probability
         return Recommendation(action.kind, action.text, round(risk, 4))
 
     # record
@@ -392,7 +382,7 @@ class Guardrail:
     ) -> Decision:
         """Durable before it is answered."""
         now = self.chance.now()
-        model = self.model.model_copy(update={"policy": case.domain.policy.name})
+        model = case.contender.model.model_copy(update={"policy": case.domain.policy.name})
         stamp = Stamp(self.chance.new_id(), now, now + self.override_for, model, timing_s)
         futures = evidence.rollouts if case.options.include_rollouts else None
         decision = write_decision(
@@ -422,13 +412,12 @@ def _silent(played: Simulation, lens: Lens) -> bool:
     return bool(played.world_failed) or not answered
 
 
+def _unfamiliar(case: Case, matches: Sequence[Match]) -> bool:
+    """Whether nothing recorded is like this. History that cannot be asked vouches for nothing either."""
+    return not matches or matches[0].similarity < case.contender.story(case.domain).familiar
+
+
 def _optimistic(case: Case, rollouts: Sequence[Rollout], masked: float | None) -> bool:
     """Whether the words make the first step look much safer than the measured facts alone do."""
     read = [case.lens.hazard(rollout.steps[0].probabilities) for rollout in rollouts if rollout.steps]
     return masked is not None and bool(read) and masked > case.policy.threshold and masked - read[0] > OPTIMISM
-
-
-def seed_of(proposal: Proposal) -> int:
-    """The same proposal is played out with the same seeds, whoever asks and whenever."""
-    told = f"{proposal.domain}{proposal.state.model_dump_json()}{proposal.action.model_dump_json()}"
-    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:6], "big")

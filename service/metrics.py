@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -13,7 +14,7 @@ from service.vocabulary.anchor import Match
 from service.vocabulary.decision import Decision, ModelStory, OverrideRuling
 from service.vocabulary.rollout import Ending, Rollout
 from service.vocabulary.severity import Severity
-from service.vocabulary.verdict import Ruling
+from service.vocabulary.verdict import Reason, Ruling
 from service.window import Reliability, Shift
 
 CONTENT = CONTENT_TYPE_LATEST
@@ -26,6 +27,8 @@ DAYS = (1, 7, 30, 90, 180, 365, 545, 730, 1_095, 1_825, 3_650)
 RUBBER_STAMP_S = 3.0
 """Nobody reads the evidence in less."""
 DAY_S = 86_400.0
+GATED = (Reason.disabled_by_operator, Reason.hard_rule, Reason.not_high_impact)
+"""No world model was asked."""
 
 Span = Callable[[str], AbstractContextManager[object]]
 """Opens one of a trace."""
@@ -49,6 +52,12 @@ class Metrics:
             "premortem_evaluations",
             "Evaluations that were answered with a decision",
             ("domain", "ruling", "reason", "basis", "mode"),
+            registry=kept,
+        )
+        self.checkpoints = Counter(
+            "premortem_checkpoint_evaluations",
+            "Those that took a world model, by the checkpoint they were given to",
+            ("domain", "checkpoint", "ruling"),
             registry=kept,
         )
         self.latency = Histogram(
@@ -188,7 +197,7 @@ class Metrics:
         self.problems = Counter(
             "premortem_problems", "Requests that were refused or failed", ("status",), registry=kept
         )
-        self.build = Info("premortem_build", "Checkpoint, codec and anchors in use", registry=kept)
+        self.build = Info("premortem_build", "Checkpoint, codec and anchors in use", ("role",), registry=kept)
         self._reliability: dict[str, Reliability] = {}
         self._shift: dict[str, Shift] = {}
 
@@ -197,9 +206,12 @@ class Metrics:
         told: bytes = generate_latest(self.registry)  # type: ignore[no-untyped-call]
         return told
 
-    def told(self, model: ModelStory, domains: Iterable[str], efforts: Iterable[str]) -> None:
-        """What is known from the start; a count that is there at zero shows its first increase."""
-        self.build.info(model.model_dump(exclude={"policy"}))
+    def told(self, models: Mapping[str, ModelStory], domains: Iterable[str], efforts: Iterable[str]) -> None:
+        """What is known from the start; a count that is there at zero shows its first increase. `models` are by role."""
+        for role, model in models.items():
+            self.build.labels(role).info(model.model_dump(exclude={"policy"}))
+            for domain, ruling in product(domains, Ruling):
+                self.checkpoints.labels(domain, model.checkpoint, ruling)
         by_domain = (self.late, self.tokens, self.steps, self.spared, self.grounded, self.stamped, self.expired)
         for counter in (*by_domain, self.missed, self.expected):
             for domain in domains:
@@ -242,6 +254,8 @@ class Metrics:
         """`rollouts` are those that the verdict rests on, of at most `horizon` steps."""
         name = decision.domain
         self.evaluations.labels(name, decision.ruling, decision.reason, decision.basis, decision.mode).inc()
+        if decision.reason not in GATED:
+            self.checkpoints.labels(name, decision.model.checkpoint, decision.ruling).inc()
         for rollout in rollouts:
             self.futures.labels(name, rollout.ending).inc()
             self.steps.labels(name).inc(len(rollout.steps))

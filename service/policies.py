@@ -1,23 +1,26 @@
 """The policies in force: as the domains ship them, or as an operator's files say. All of the files are taken, or none."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from logging import getLogger
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from service.vocabulary.domain import Domain
 from service.vocabulary.frozen import Frozen
+from service.vocabulary.verdict import RiskPolicy
 
 LOG = getLogger("premortem")
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MEASURED = ("adverse_from", "temperature")
+"""No operator's to set."""
 SHIPPED: Any = None
 """Not said: as it ships."""
 
+POLICY = TypeAdapter(RiskPolicy)
 Kind = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -26,11 +29,11 @@ class BadPolicies(Exception):
 
 
 class PolicyFile(Frozen):
-    """What a file may say; what it leaves out is as it ships. `MEASURED` are no operator's to set."""
+    """What a file may say, and of which type; the ranges are the policy's own. What it leaves out is as it ships."""
 
     model_config = ConfigDict(strict=True)
 
-    version: str = Field(pattern=r"^[A-Za-z0-9_.+-]{1,32}$")
+    version: str
     threshold: float = SHIPPED
     critical_threshold: float = SHIPPED
     rollouts: int = SHIPPED
@@ -40,7 +43,7 @@ class PolicyFile(Frozen):
     quorum: int = SHIPPED
     budget_ms: int = SHIPPED
     approvals_required: int = SHIPPED
-    shadow: list[Kind] | Literal["*"] = SHIPPED
+    shadow: Annotated[list[Kind] | Literal["*"], AfterValidator(frozenset)] = SHIPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +132,12 @@ def _under(domain: Any, content: bytes) -> Domain:
             raise ValueError(f"{name}: it was measured with the checkpoint, and changes with it alone")
     try:
         said = PolicyFile.model_validate(told).model_dump(exclude_unset=True)
+        policy = POLICY.validate_python(asdict(domain.policy) | said)
     except ValidationError as error:
-        raise ValueError("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())) from error
-    if "shadow" in said:
-        said["shadow"] = frozenset(said["shadow"])
-    changed: Domain = replace(domain, policy=replace(domain.policy, **said))
+        raise ValueError(
+            "; ".join(f"{': '.join([*map(str, each['loc'][:1]), each['msg']])}" for each in error.errors())
+        ) from error
+    changed: Domain = replace(domain, policy=policy)
     return changed
 
 

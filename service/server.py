@@ -14,7 +14,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.api.draining import Draining, LastAnswers
-from service.app import create_app, furnish
+from service.app import create_app, system_chance
+from service.house import furnish
 from service.log import log_json
 from service.settings import Settings
 
@@ -62,7 +63,7 @@ async def serve(settings: Settings) -> None:
     log_json(settings.log_level)
     draining = Draining()
     with _bound(settings) as listener:
-        app = create_app(settings, await furnish(settings), draining=draining)
+        app = create_app(settings, await furnish(settings, system_chance().now()), draining=draining)
         _unhurried()
         await _serve(Server(app, draining, settings.log_level, settings.drain_s), listener)
 
@@ -80,7 +81,7 @@ async def running(settings: Settings, say: Callable[[str], object]) -> AsyncIter
     """The service in the background, on a free port if the port is 0; yields its URL. Raises as `serve` does."""
     draining = Draining()
     with _bound(settings) as listener:
-        app = create_app(settings, await furnish(settings), say=say, draining=draining)
+        app = create_app(settings, await furnish(settings, system_chance().now()), say=say, draining=draining)
         async with listening(app, listener, draining) as url:
             yield url
 

@@ -25,7 +25,7 @@ GONE: Mapping[str, Any] = {"gone": True}
 
 @dataclass(eq=False)
 class Upkeep:
-    """`circumstances` are the model, the policies and the keys as they are when it is asked."""
+    """`circumstances` are the models, the policies and the keys as they are when it is asked."""
 
     ledger: Ledger
     switches: Switches
@@ -70,12 +70,13 @@ class Upkeep:
             self.metrics.policy.labels(name).info({"policy": domain.policy.name})
 
     async def note(self) -> None:
-        """Into the audit chain: what is another than it was, and the keys that are gone."""
+        """Into the audit chain: what is another than it was, and the keys and models that are gone."""
         current = dict(self.circumstances())
         if current == self._noted:
             return
-        for event in await self.ledger.noted(Kind.key):
-            current.setdefault((Kind.key, event.tenant, event.subject), GONE)
+        for kind in (Kind.key, Kind.model):
+            for event in await self.ledger.noted(kind):
+                current.setdefault((kind, event.tenant, event.subject), GONE)
         for (kind, tenant, subject), body in current.items():
             await self.ledger.note(kind, subject, body, self.now(), tenant)
         self._noted = dict(self.circumstances())

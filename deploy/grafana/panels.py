@@ -211,6 +211,19 @@ DECISIONS = Dashboard(
             stacked=True,
             note="answered and late: recorded, within the caller's bound or after it. lost: never judged, enforced on nobody.",
         ),
+        Panel(
+            "Do the two checkpoints rule alike?",
+            {
+                "{{domain}}: {{checkpoint}} escalates": share(
+                    of("premortem_checkpoint_evaluations_total", SENT_ON),
+                    of("premortem_checkpoint_evaluations_total"),
+                    "domain, checkpoint",
+                )
+            },
+            "percentunit",
+            top=1,
+            note="Of what took a world model; two only where traffic is split (PREMORTEM_CANDIDATE).",
+        ),
     ),
 )
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from service.app import create_app, furnish, system_chance
+from service.app import create_app, system_chance
+from service.house import furnish
 from service.server import listening
 from service.settings import Settings
 
@@ -32,7 +33,7 @@ async def serve(settings: Settings) -> None:
             return true.now() + timedelta(seconds=float((settings.data / JUMP).read_text()))
         return true.now()
 
-    app = create_app(settings, await furnish(settings), replace(true, now=now))
+    app = create_app(settings, await furnish(settings, true.now()), replace(true, now=now))
     async with listening(app, _bound(settings)):
         await asyncio.Event().wait()
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Request, Response
 from fastapi.openapi.models import Example
 from pydantic import ValidationError
 
+from service.admission import Priority
 from service.api.callers import Caller, Doorkeeper, Role
 from service.api.errors import pointer, problems
 from service.api.links import onward
@@ -55,12 +56,13 @@ def router(
         """
         proposal = read_proposal(domains, body, caller)
         shadow = shadows.of(proposal)
-        until = guardrail.deadline(proposal.domain, body.options)
+        options = body.options.model_copy(update={"priority": Priority.batch}) if shadow else body.options
+        until = guardrail.deadline(proposal.domain, options)
 
         async def decided() -> bytes:
-            with rates.buying(caller, guardrail.steps(proposal.domain, body.options)) as purchase:
+            with rates.buying(caller, guardrail.steps(proposal.domain, options)) as purchase:
                 judge = shadow.guardrail if shadow else guardrail
-                work = judge.evaluate(proposal, body.options, until=until)
+                work = judge.evaluate(proposal, options, until=until)
                 decision = await (work if shadow else _unless_gone(request, work))
                 purchase.pay(decision)
             return desk.with_permit(decision, caller).model_dump_json().encode()

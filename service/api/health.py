@@ -10,24 +10,31 @@ from service.api.draining import Draining
 from service.deadline import Clock
 from service.guardrail import Rooms
 
+Canary = Callable[[], Awaitable[str]]
+"""Why a known case could not be read; empty if it could."""
 PATIENCE_S = 3.0
 FRESH_S, STALE_S = 2.0, 10.0
 """How old an answer may be before it is asked for again, and before nothing but a new one will do."""
 SOON_S = 0.5
 """How long a new one is waited for before it is told as it was."""
 
+CANARY = {"world": "canary", "candidate": "candidate_canary"}
+"""What reading a known case through each world model is called."""
+SPARED = {"candidate", "candidate_canary"}
+"""Told, but no reason to be unready: what serves everyone else stays."""
+
 
 class Readiness:
-    """What each part says when it is asked. `canary` reads a known case through bank and world model.
+    """What each part says when it is asked. `canaries` read a known case through bank and world model, each through another.
 
     However often it is asked, bank, ledger and canary are asked every two seconds at most; a slow one is told as it was
     meanwhile, for under load a service that is slow must not be taken for one that is gone. The world model says at once.
     """
 
-    def __init__(self, rooms: Rooms, canary: Callable[[], Awaitable[str]], clock: Clock) -> None:
-        self._rooms, self._canary, self._clock = rooms, canary, clock
+    def __init__(self, rooms: Rooms, canaries: Mapping[str, Canary], clock: Clock) -> None:
+        self._rooms, self._canaries, self._clock = rooms, canaries, clock
         self._asking: asyncio.Task[None] | None = None
-        self._told: Mapping[str, str] = {}
+        self._told: dict[str, str] = {}
         self._told_at = -inf
 
     async def trouble(self) -> Mapping[str, str]:
@@ -37,14 +44,15 @@ class Readiness:
             self._asking = asyncio.create_task(self._ask())
         if self._asking is not None:
             await asyncio.wait((self._asking,), timeout=None if age > STALE_S else SOON_S)
-        return {"world": await _soon(self._rooms.world.trouble()), **self._told}
+        contenders = self._rooms.split.by_role
+        return {role: await _soon(each.world.trouble()) for role, each in contenders.items()} | self._told
 
     async def _ask(self) -> None:
         """Whatever a part does, it is asked again: `_soon` raises nothing."""
         asked: Mapping[str, Awaitable[str]] = {
             "anchors": _unless(self._rooms.bank.healthy(), "recorded history cannot be asked"),
             "ledger": _unless(self._rooms.ledger.healthy(), "no decision can be recorded"),
-            "canary": self._canary(),
+            **{part: canary() for part, canary in self._canaries.items()},
         }
         answers = await asyncio.gather(*map(_soon, asked.values()))
         self._told, self._told_at = dict(zip(asked, answers, strict=True)), self._clock()
@@ -69,9 +77,10 @@ def router(readiness: Readiness, draining: Draining) -> APIRouter:
             return {"status": "draining", "parts": {}, "trouble": {"service": "it is about to end: ask another"}}
         asked = await readiness.trouble()
         trouble = {part: why for part, why in asked.items() if why}
-        response.status_code = 503 if trouble else 200
+        unready = bool(trouble.keys() - SPARED)
+        response.status_code = 503 if unready else 200
         parts = {part: not why for part, why in asked.items()}
-        return {"status": "not ready" if trouble else "ready", "parts": parts, "trouble": trouble}
+        return {"status": "not ready" if unready else "ready", "parts": parts, "trouble": trouble}
 
     return routes
 

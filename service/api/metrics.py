@@ -19,7 +19,7 @@ def router(metrics: Metrics, readiness: Readiness, guardrail: Guardrail) -> APIR
         trouble = await readiness.trouble()
         parts = {part: not why for part, why in trouble.items()}
         admission = guardrail.admission
-        metrics.stands(parts, guardrail.rooms.world.servers, admission.limit.places, admission.queued)
+        metrics.stands(parts, guardrail.rooms.split.servers, admission.limit.places, admission.queued)
         return Response(metrics.exposed(), media_type=CONTENT)
 
     return routes

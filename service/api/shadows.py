@@ -18,7 +18,7 @@ from service.vocabulary.proposal import Proposal
 
 LOG = getLogger("premortem")
 MOST = 16
-"""Under way at once: half of the 32 evaluations that are admitted at all, so that half is left to what is enforced."""
+"""Under way at once: they wait behind whatever is enforced, and what waits takes memory."""
 WAITED = 0.8
 """Of the bound; the rest is for reading the request and writing the answer, some 2 ms each way and the machine's own delays."""
 WRONG = (BadProposal, KeyReused, RequestTooLarge)

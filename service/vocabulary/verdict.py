@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from service.vocabulary.setting import Setting
 from service.vocabulary.severity import Severity
 
 
@@ -44,46 +47,129 @@ class Basis(StrEnum):
 
 
 EVERY_KIND = "*"
-RANGES = {
-    "max_rollouts": (1, 50),
-    "horizon": (1, 20),
-    "anchor_interval": (1, 1_000),
-    "budget_ms": (20, 30_000),
-    "approvals_required": (1, 10),
-}
-"""What a caller may ask for holds for a policy too; grounded every 1,000 steps is never."""
 
 
 @dataclass(frozen=True, slots=True)
 class RiskPolicy:
-    """How much risk a domain tolerates and how hard to look. Probabilities in [0, 1]; `budget_ms` in milliseconds.
+    """How much risk a domain tolerates and how hard to look."""
 
-    `approvals_required` is how many people it takes to go ahead where a rule is broken or a critical outcome likely; else one.
-    `shadow` are the kinds of action that are evaluated and recorded, and not enforced.
-    """
-
-    threshold: float
-    critical_threshold: float
-    adverse_from: Severity
-    rollouts: int
-    max_rollouts: int
-    horizon: int
-    anchor_interval: int
-    quorum: int
-    budget_ms: int
-    temperature: float
-    approvals_required: int = 1
-    version: str = "shipped"
-    shadow: frozenset[str] = frozenset()
+    threshold: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        Setting(
+            "The most P(adverse) within the horizon that is approved; its interval must lie below it too",
+            "Higher: more harm is approved. Lower: more is escalated needlessly",
+            "probability",
+        ),
+    ]
+    critical_threshold: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        Setting(
+            "The same for P(critical outcome); at most `threshold`",
+            "Higher: a disaster that is unlikely, but not unlikely enough, is approved. Lower: more `critical_outcome_likely`",
+            "probability",
+        ),
+    ]
+    adverse_from: Annotated[
+        Severity,
+        Setting(
+            "The mildest outcome that is adverse; triage decides by the disposition",
+            "Milder: nuisances are escalated. More severe: lesser harm is no risk at all",
+        ),
+    ]
+    rollouts: Annotated[
+        int,
+        Field(ge=1),
+        Setting(
+            "Futures to begin with",
+            "Fewer: wider intervals, more `interval_straddles_threshold`. More: slower, and sooner overloaded",
+            "futures",
+        ),
+    ]
+    max_rollouts: Annotated[
+        int,
+        Field(ge=1, le=50),
+        Setting(
+            "Futures at most, where the interval lies across the threshold and there is time",
+            "Fewer: more `interval_straddles_threshold`. More: what is near the threshold takes the whole budget",
+            "futures",
+        ),
+    ]
+    horizon: Annotated[
+        int,
+        Field(ge=1, le=20),
+        Setting(
+            "How far ahead", "Nearer: harm that comes later is missed. Farther: slower, more futures cut short", "steps"
+        ),
+    ]
+    anchor_interval: Annotated[
+        int,
+        Field(ge=1, le=1_000),
+        Setting(
+            "After so many steps a future is grounded in a recorded state; without history it goes no further",
+            "Longer: futures stray from what really happens. Unlike when history was indexed: fewer states to ground in",
+            "steps",
+        ),
+    ]
+    quorum: Annotated[
+        int,
+        Field(ge=1),
+        Setting(
+            "Whole futures that an approval takes; all that are simulated where there are many requests",
+            "Higher: more `too_few_rollouts` when futures are slow or unreadable. Lower: approvals rest on less",
+            "futures",
+        ),
+    ]
+    budget_ms: Annotated[
+        int,
+        Field(ge=20, le=30_000),
+        Setting(
+            "From the request to the recorded answer",
+            "Shorter: futures are cut short, then recorded cases stand in (`history_only`), and what cannot be recorded in "
+            "time gets 503. Longer: callers wait",
+            "ms",
+        ),
+    ]
+    temperature: Annotated[
+        float,
+        Field(gt=0),
+        Setting(
+            "How freely a world model words what follows; the outcome itself is drawn as it was read",
+            "Higher: more futures that cannot be read. Lower: futures too much alike",
+            "ratio",
+        ),
+    ]
+    approvals_required: Annotated[
+        int,
+        Field(ge=1, le=10),
+        Setting(
+            "Who must approve where a rule is broken or a critical outcome likely; elsewhere one person",
+            "1: one tired person lets the worst case through. More: escalations wait longer, and some expire",
+            "people",
+        ),
+    ] = 1
+    version: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9_.+-]{1,32}$"),
+        Setting(
+            "Its name in every decision, beside a hash of all of this",
+            "The same for two policies: only the hash tells them apart",
+        ),
+    ] = "shipped"
+    shadow: Annotated[
+        frozenset[str],
+        Setting(
+            "Kinds of action that are evaluated and recorded, and not enforced; `*`: all of them",
+            "Of these nothing is ever stopped, whatever is found",
+        ),
+    ] = frozenset()
 
     def __post_init__(self) -> None:
         if not 0 < self.critical_threshold <= self.threshold < 1:
             raise ValueError("0 < critical_threshold <= threshold < 1")
         if not 1 <= self.quorum <= self.rollouts <= self.max_rollouts:
             raise ValueError("1 <= quorum <= rollouts <= max_rollouts")
-        for name, (least, most) in RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{least} <= {name} <= {most}")
 
     def told(self) -> dict[str, Any]:
         """Every field, as JSON has it."""

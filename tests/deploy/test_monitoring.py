@@ -46,7 +46,7 @@ VALUES: Mapping[str, set[str]] = {
     "code": {*OverrideCode},
     "severity": {each.name for each in Severity},
     "effort": {*Effort, "refused"},
-    "part": {"world", "anchors", "ledger", "canary"},
+    "part": {"world", "candidate", "anchors", "ledger", "canary", "candidate_canary"},
     "result": {"hit", "miss", "unavailable", "answered", "late", "lost"},
     "status": {"500", "503"},
 }
@@ -126,7 +126,7 @@ def fed() -> Metrics:
     for instrument in vars(metrics).values():
         if names := getattr(instrument, "_labelnames", ()):
             instrument.labels(*("some",) * len(names))
-    metrics.build.info({"engine": "", "checkpoint": "", "codec": "", "anchors": ""})
+    metrics.build.labels("world").info({"engine": "", "checkpoint": "", "codec": "", "anchors": ""})
     metrics.policy.labels("some").info({"policy": ""})
     return metrics
 

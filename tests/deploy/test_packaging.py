@@ -696,7 +696,8 @@ def test_the_autoscaler_asks_for_a_metric_that_the_service_has(cluster: Mapping[
 
 def test_the_keys_of_a_replica_are_its_own_alone(cluster: Mapping[tuple[str, str], Any], tmp_path: Path) -> None:
     """The very script, on a Secret as it is mounted; the service refuses keys that others may read."""
-    from service.app import signing_keys, system_chance
+    from service.app import system_chance
+    from service.house import signing_keys
 
     now = system_chance().now()
     signing_keys(Settings(data=tmp_path / "made"), now)

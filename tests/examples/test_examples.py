@@ -19,6 +19,7 @@ from service.decisions.switches import Switches
 from service.domains import catalog, examples
 from service.guardrail import Chance, Guardrail, Options, Rooms
 from service.metrics import Metrics
+from service.split import Contender, Split
 from service.vocabulary.anchor import Anchor
 from service.vocabulary.decision import ModelStory
 from service.vocabulary.proposal import HOUSE, Action, Proposal
@@ -82,10 +83,10 @@ async def test_a_worked_case_gets_the_verdict_and_the_record_it_is_owed(
     case: Case, bank: AnchorBank, ledger: SqliteLedger
 ) -> None:
     world = ScriptedWorldModel([Line(**line) for line in case["world"]])
-    rooms = Rooms(world, CasesWorldModel(bank), bank, ledger)
+    rooms = Rooms(Split(Contender(world, STORY)), CasesWorldModel(bank), bank, ledger)
     chance = Chance(time.monotonic, lambda: NOW, lambda: next(ids))
     guardrail = Guardrail(
-        catalog(), rooms, chance, Admission(time.monotonic), {}, STORY, Switches(rooms.ledger), Metrics(time.monotonic)
+        catalog(), rooms, chance, Admission(time.monotonic), Switches(rooms.ledger), Metrics(time.monotonic)
     )
     decision = await guardrail.evaluate(proposed(case), Options(budget_ms=BUDGET_MS, recommend=False))
     ruled = {"ruling": decision.ruling, "reason": decision.reason, "basis": decision.basis}

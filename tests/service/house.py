@@ -18,13 +18,15 @@ from service.anchors.edge import EdgeAnchorBank
 from service.anchors.encoder import Encoder
 from service.api.callers import Role
 from service.api.keys import Key, Keys
-from service.app import House, create_app
+from service.app import create_app
 from service.decisions.sqlite import SqliteLedger
 from service.decisions.vault import Vault
 from service.domains import catalog, examples
 from service.guardrail import Chance, Rooms
+from service.house import House
 from service.metrics import Metrics
 from service.settings import Settings
+from service.split import Contender, Split
 from service.vocabulary.anchor import Anchor
 from service.vocabulary.decision import ModelStory
 from service.vocabulary.proposal import Action
@@ -32,6 +34,7 @@ from service.world.cases import CasesWorldModel
 from service.world.scripted import Line, ScriptedWorldModel
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STORY = ModelStory(engine="scripted", checkpoint="", codec="", policy="1", anchors="edge")
 FINE = [Line("resolved", {"resolved": 0.97, "progress": 0.03})]
 BAD = [Line("service_outage", {"service_outage": 0.9, "progress": 0.1})]
 CRITICAL = [Line("data_exposure", {"data_exposure": 0.9, "progress": 0.1})]
@@ -123,16 +126,15 @@ async def premises(
     world: ScriptedWorldModel,
     ledger: Path | None = None,
     metrics: Metrics | None = None,
+    candidate: Contender | None = None,
+    share: float = 0.0,
     **settings: Any,
 ) -> AsyncIterator[Premises]:
     """Answers through ASGI, without a socket and without the warm-up of a real start. The bank stays its owner's to close."""
     kept = SqliteLedger(ledger or folder / "ledger.sqlite", vault=Vault(b"v" * 32))
     clock, numbers, said = Clock(), count(1), list[str]()
-    house = House(
-        Rooms(world, CasesWorldModel(bank), bank, kept),
-        {},
-        ModelStory(engine="scripted", checkpoint="", codec="", policy="1", anchors="edge"),
-    )
+    split = Split(Contender(world, STORY), candidate, share)
+    house = House(Rooms(split, CasesWorldModel(bank), bank, kept))
     told = Settings(data=folder, **settings)
     chance = Chance(monotonic, lambda: clock.now, lambda: f"dec_{next(numbers)}")
     app = create_app(told, house, chance, said.append, metrics=metrics)

@@ -30,12 +30,13 @@ JSON = {"Content-Type": "application/json"}
 WHY = "Seen in person, all is well:"
 AT_DEBUG = """
 import asyncio, logging, uvicorn
-from service.app import create_app, furnish
+from service.app import create_app, system_chance
+from service.house import furnish
 from service.settings import Settings
 
 async def main():
     settings = Settings()
-    app = create_app(settings, await furnish(settings))
+    app = create_app(settings, await furnish(settings, system_chance().now()))
     await uvicorn.Server(uvicorn.Config(app, port=settings.port, log_level="debug", access_log=False)).serve()
 
 logging.basicConfig(level=logging.DEBUG)
@@ -44,14 +45,16 @@ asyncio.run(main())
 FAULTY = """
 import asyncio
 from dataclasses import replace
-from service import app, server
+from service import house, server
 from service.settings import Settings
+from service.split import Split
 from service.world.scripted import Line, ScriptedWorldModel
 
-async def furnish(settings):
-    house = await app.furnish(settings)
+async def furnish(settings, now):
+    found = await house.furnish(settings, now)
     world = ScriptedWorldModel([Line("")], by_kind={{"reset_password": [[RuntimeError("{text}")]]}})
-    return replace(house, rooms=replace(house.rooms, world=world))
+    split = Split(replace(found.rooms.split.serving, world=world))
+    return replace(found, rooms=replace(found.rooms, split=split))
 
 server.furnish = furnish
 asyncio.run(server.serve(Settings()))

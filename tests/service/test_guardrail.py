@@ -25,6 +25,7 @@ from service.domains import catalog
 from service.errors import LedgerUnavailable, Overloaded, RequestTooLarge
 from service.guardrail import NO_HISTORY, Chance, Guardrail, Options, Rooms
 from service.metrics import Metrics
+from service.split import Contender, Split
 from service.vocabulary.decision import Decision, Mode, ModelStory
 from service.vocabulary.proposal import HOUSE, Action, Proposal
 from service.vocabulary.rollout import Trajectory
@@ -131,13 +132,12 @@ def make(bank: AnchorBank, ledger: SqliteLedger) -> Make:
         if not hasattr(world, "forecast"):
             world = ScriptedWorldModel(world)
         used = more.pop("bank", bank)
-        rooms = Rooms(world, CasesWorldModel(used), used, more.pop("ledger", ledger))
+        split = Split(Contender(world, STORY, more.pop("stories", SURE)))
+        rooms = Rooms(split, CasesWorldModel(used), used, more.pop("ledger", ledger))
         chance = Chance(time.monotonic, lambda: datetime.now(UTC), lambda: f"dec_{next(numbers)}")
         switches = Switches(rooms.ledger, more.pop("disabled", frozenset()))
         told = {
             "admission": Admission(time.monotonic),
-            "stories": SURE,
-            "model": STORY,
             "switches": switches,
             "metrics": Metrics(time.monotonic),
         } | more
@@ -549,6 +549,6 @@ async def test_whatever_a_tenant_has_recalled_or_imagined_is_the_tenants_own(
         heard, noting = Heard(ScriptedWorldModel(script), []), Noting()
         guardrail = make(heard, bank=noting)
         await guardrail.evaluate(asked)
-        await guardrail.rehearse(asked)
+        await guardrail.rehearse(asked, guardrail.rooms.split.serving)
         assert {situation.opening.tenant for situation in heard.situations} == {"north"}
         assert {*noting.tenants} == {"north"}

@@ -26,11 +26,12 @@ from service.guardrail import Rooms
 from service.log import JsonLines, correlation
 from service.metrics import Metrics
 from service.policies import Policies
+from service.split import Contender, Split
 from service.tracing import spans
 from service.upkeep import Upkeep
 from service.world.cases import CasesWorldModel
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, FINE, Premises, body, premises
+from tests.service.house import BAD, FINE, STORY, Premises, body, premises
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -39,6 +40,10 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 async def house(tmp_path: Path, bank: EdgeAnchorBank) -> AsyncIterator[Premises]:
     async with premises(tmp_path, bank, ScriptedWorldModel(FINE, by_kind={"reset_mfa": [BAD]})) as found:
         yield found
+
+
+def rooms(house: Premises) -> Rooms:
+    return Rooms(Split(Contender(house.world, STORY)), CasesWorldModel(house.bank), house.bank, house.ledger)
 
 
 async def scraped(house: Premises) -> dict[Sample, float]:
@@ -210,7 +215,7 @@ async def test_a_part_that_fails_in_a_way_nobody_foresaw_is_trouble_and_is_asked
             raise KeyError("odd")
         return ""
 
-    readiness = Readiness(Rooms(house.world, CasesWorldModel(bank), bank, house.ledger), canary, lambda: now[0])
+    readiness = Readiness(rooms(house), {"canary": canary}, lambda: now[0])
     assert (await readiness.trouble())["canary"] == "it failed: KeyError"
     broken[0], now[0] = False, FRESH_S + 0.1
     assert not any((await readiness.trouble()).values())
@@ -226,7 +231,7 @@ async def test_however_often_it_is_asked_whether_it_is_ready_each_part_is_asked_
         asked += 1
         return ""
 
-    readiness = Readiness(Rooms(house.world, CasesWorldModel(bank), bank, house.ledger), canary, lambda: now[0])
+    readiness = Readiness(rooms(house), {"canary": canary}, lambda: now[0])
     await asyncio.gather(*[readiness.trouble() for _ in range(50)])
     assert asked == 1
     now[0] = FRESH_S + 0.1

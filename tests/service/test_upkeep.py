@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,22 @@ import pytest
 from service.anchors.edge import EdgeAnchorBank
 from service.api.callers import Role
 from service.api.keys import Keys
-from service.app import VAULT, House, circumstances, refuse_another_secret, signing_keys
+from service.app import VAULT, circumstances, refuse_another_secret
 from service.decisions.chain import Kind
 from service.decisions.switches import Switches
 from service.decisions.vault import BadMaster
 from service.domains import catalog
 from service.guardrail import Rooms
+from service.house import House, signing_keys
 from service.metrics import Metrics
 from service.policies import Policies
+from service.split import Contender, Split
 from service.upkeep import Upkeep
-from service.vocabulary.decision import ModelStory
 from service.world.cases import CasesWorldModel
 from service.world.scripted import ScriptedWorldModel
-from tests.service.house import BAD, NOON, Premises, premises
+from tests.service.house import BAD, NOON, STORY, Premises, premises
 
-STORY = ModelStory(engine="scripted", checkpoint="", codec="", policy="1", anchors="edge")
+NEXT = STORY.model_copy(update={"checkpoint": "another"})
 
 
 @pytest.fixture
@@ -37,7 +37,11 @@ async def house(tmp_path: Path, bank: EdgeAnchorBank) -> AsyncIterator[Premises]
 
 
 def furnished(house: Premises) -> House:
-    return House(Rooms(house.world, CasesWorldModel(house.bank), house.bank, house.ledger), {}, STORY, "ours")
+    return housing(house, Split(Contender(house.world, STORY)))
+
+
+def housing(house: Premises, split: Split) -> House:
+    return House(Rooms(split, CasesWorldModel(house.bank), house.bank, house.ledger), "ours")
 
 
 def keys(house: Premises) -> Keys:
@@ -70,10 +74,20 @@ async def test_model_policies_and_keys_are_events_once_and_again_when_they_chang
         await upkeep(house).note()
     assert {name: len(told) for name, told in (await noted(house, Kind.policy)).items()} == dict.fromkeys(catalog(), 1)
     assert [len(told) for told in (await noted(house, Kind.model)).values()] == [1]
-    other = replace(furnished(house), model=STORY.model_copy(update={"checkpoint": "another"}))
+    other = housing(house, Split(Contender(house.world, NEXT)))
     await upkeep(house, furnished=other).note()
     ((first, second),) = (await noted(house, Kind.model)).values()
     assert (first["checkpoint"], second["checkpoint"]) == ("", "another")
+
+
+async def test_a_candidate_and_its_share_are_events_and_so_is_their_end(house: Premises) -> None:
+    serving, candidate = Contender(house.world, STORY), Contender(house.world, NEXT)
+    for split in (Split(serving, candidate, 0.1), Split(serving, candidate, 0.2), Split(serving), Split(serving)):
+        await upkeep(house, furnished=housing(house, split)).note()
+    first, second, gone = (await noted(house, Kind.model))["candidate"]
+    assert (first["checkpoint"], first["share"], second["share"]) == ("another", 0.1, 0.2)
+    assert gone == {"gone": True}
+    assert len((await noted(house, Kind.model))["world"]) == 1
 
 
 async def test_a_key_that_is_made_rotated_and_revoked_is_an_event_each_time_and_never_itself(house: Premises) -> None:
