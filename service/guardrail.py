@@ -51,6 +51,7 @@ OPTIMISM = 0.45
 """How much worse the masked reading of the first step must be for the words to be suspected."""
 SEED_SPACING = 1_009
 REHEARSAL_MS = 5_000.0
+TOO_MANY = "too many requests to simulate this one"
 NO_HISTORY = "recorded history could not be asked: no precedents"
 
 
@@ -245,6 +246,8 @@ class Guardrail:
     # simulate
 
     async def _simulate(self, case: Case) -> Evidence:
+        if case.effort is Effort.none:
+            return Evidence(Basis.none, notes=(TOO_MANY,))
         until = case.deadline.earlier(case.reserve)
         with self.metrics.stage("anchors"):
             matches, notes = await self._recall(case.domain, case.proposal, until)
@@ -254,7 +257,7 @@ class Guardrail:
             case = replace(case, policy=replace(case.policy, horizon=ungrounded))
         opening = Opening(case.domain, case.proposal.state, case.proposal.action, matches, tenant=case.proposal.tenant)
         if case.effort is Effort.history:
-            return await self._replay(case, opening, until, (*notes, "too many requests to simulate this one"))
+            return await self._replay(case, opening, until, (*notes, TOO_MANY))
         imagined_by = case.work.until
         with self.metrics.stage("simulate"):
             played, masked = await asyncio.gather(

@@ -25,8 +25,10 @@ environment wins. All are read once, at the start, which is refused where they c
 POLICIES = """
 ## Policies
 
-How much risk a domain tolerates, and how hard it looks, is the domain's own: `service/domains/*/policy.py`. It is told by
-`GET /v1/domains/{name}` and noted in the audit chain.
+How much risk a domain tolerates, and how hard it looks, ships with the domain (`service/domains/*/policy.py`). A file
+`<domain>.yaml` in `PREMORTEM_POLICIES` says otherwise, in all but `adverse_from` and `temperature`, which were measured with the
+checkpoint; it needs a `version`, and is taken while the service runs (`premortem policies check FOLDER` looks first). What is in force is
+told by `GET /v1/domains/{name}`, named in every decision and noted in the audit chain.
 """
 BOUNDS = {Ge: "≥ {0.ge}", Gt: "> {0.gt}", Le: "≤ {0.le}", Lt: "< {0.lt}", MinLen: "not empty"}
 KINDS = {str: "text", Path: "a path", int: "a whole number", float: "a number"}

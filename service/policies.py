@@ -131,7 +131,8 @@ def _under(domain: Any, content: bytes) -> Domain:
         if name in told:
             raise ValueError(f"{name}: it was measured with the checkpoint, and changes with it alone")
     try:
-        said = PolicyFile.model_validate(told).model_dump(exclude_unset=True)
+        file = PolicyFile.model_validate(told)
+        said = {name: getattr(file, name) for name in file.model_fields_set}
         policy = POLICY.validate_python(asdict(domain.policy) | said)
     except ValidationError as error:
         raise ValueError(

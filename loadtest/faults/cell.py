@@ -14,7 +14,7 @@ import httpx
 from loadtest.faults.caller import Caller, Reply, ask, crowd, proposals
 from loadtest.faults.dependent import ready
 from loadtest.faults.neighbours import Neighbours
-from loadtest.faults.owed import Owed, recorded
+from loadtest.faults.owed import Owed, recorded, turned_away
 
 RECOVERY_S = 40.0
 """After a fault is over, until every part is ready again: a probe that a hang swallowed is waited for 30 s."""
@@ -73,7 +73,8 @@ class Cell:
         """While the fault lasts."""
         others = Neighbours()
         replies = await crowd(client, self.caller, f"{self.part}-{self.fault}".replace(" ", "-"))
-        wrong = [wrong for reply in replies if (wrong := self.owed(reply))]
+        many = len(replies) > 1
+        wrong = [wrong for reply in replies if not (many and turned_away(reply)) and (wrong := self.owed(reply))]
         if quantile(sorted(reply.overrun_ms for reply in replies), 0.5) > SYSTEMATIC_MS:
             wrong.append(f"every other reply is more than {SYSTEMATIC_MS:g} ms late")
         return Row(self.part, self.fault, self.caller.name, replies, wrong, neighbours=others.share)

@@ -13,6 +13,17 @@ FEWER = "many requests: fewer futures"
 """A quorum of them, which is what admission does under load and no fault; any other note is of one."""
 
 
+TURNED_AWAY = ("too many evaluations are under way", "too many requests to simulate this one")
+"""Admission's own, refusing and answering; whatever else is at fault, it never approves."""
+
+
+def turned_away(reply: Reply) -> bool:
+    """Whether there were too many for the time there was: owed to a crowd, be anything at fault or nothing."""
+    if reply.status == 503:
+        return reply.told.get("detail") == TURNED_AWAY[0] and reply.media_type == "application/problem+json"
+    return reply.status == 200 and not reply.approved and TURNED_AWAY[1] in reply.told["explanation"]["notes"]
+
+
 def normal(reply: Reply) -> str:
     """Nothing is missing: the world is asked, and a world without harm is approved."""
     return evidence(reply) or ("" if _decided(reply, "simulated") == "normal" and reply.approved else _story(reply))

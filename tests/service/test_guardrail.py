@@ -489,7 +489,7 @@ async def test_many_requests_get_fewer_futures_then_history_then_a_time_to_come_
     assert (whole.rollouts.requested, whole.mode) == (HELPDESK.policy.rollouts, Mode.normal)
     assert busy.admission.active == 0
     counts = {effort: metrics.admissions.labels(effort)._value.get() for effort in (*Effort, "refused")}
-    assert counts == {"full": 0, "quorum": 1, "history": 2, "refused": 1}
+    assert counts == {"full": 0, "quorum": 1, "history": 2, "none": 0, "refused": 1}
 
 
 async def test_what_the_gate_decides_waits_for_nobody(make: Make, proposal: Proposal) -> None:

@@ -24,12 +24,13 @@ from service.decisions.vault import Vault
 from service.domains import catalog, examples
 from service.guardrail import Chance, Guardrail, Rooms
 from service.metrics import Metrics
-from service.vocabulary.decision import Decision, Mode, ModelStory
+from service.split import Contender, Split
+from service.vocabulary.decision import Decision, Mode
 from service.world.cases import CasesWorldModel
 from service.world.model import PromptTooLong, WorldModelUnavailable
 from service.world.scripted import Line, ScriptedWorldModel
 from tests.lateness import lateness
-from tests.service.house import BAD, CASE, FINE, NOON, Premises, body, premises, stocked
+from tests.service.house import BAD, CASE, FINE, NOON, STORY, Premises, body, premises, stocked
 
 KIND = str(CASE["action"]["kind"])
 PATIENT = {"budget_ms": 20_000}
@@ -178,11 +179,9 @@ async def test_the_id_that_was_handed_out_is_the_decisions_even_where_the_policy
     ids = iter(f"dec_{number}" for number in range(9))
     guardrail = Guardrail(
         fields,
-        Rooms(world, CasesWorldModel(bank), bank, ledger),
+        Rooms(Split(Contender(world, STORY)), CasesWorldModel(bank), bank, ledger),
         Chance(monotonic, lambda: NOON, lambda: next(ids)),
-        Admission(),
-        {},
-        ModelStory(engine="", checkpoint="", codec="", policy="", anchors=""),
+        Admission(monotonic),
         Switches(ledger),
         Metrics(monotonic),
     )
