@@ -55,7 +55,7 @@ PROFILE ?= smoke
 load: $(DEV)
 	$(BIN)/python -m loadtest.load --profile $(PROFILE)
 
-# Three times as much as it can do, open arrivals, about two minutes; writes build/overload.json. The exit status: every aim met.
+# Three times as much as it can do, open arrivals, about three minutes; writes build/overload.json. The exit status: every aim met.
 overload: $(DEV)
 	$(BIN)/python -m loadtest.overload
 

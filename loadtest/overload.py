@@ -1,11 +1,11 @@
 """What becomes of the service when far more is asked of it than it can do; writes build/overload.json.
 
-    python -m loadtest.overload            # make overload, about two minutes
+    python -m loadtest.overload            # make overload, about three minutes
 
 Arrivals are a Poisson process that waits for no answer, of proposals that nothing but a simulation can decide. Every latency
 counts from when a proposal was due. Good is an answer with simulated evidence within the domain's own budget; what was answered
-without enough whole futures is not. First the rate is raised until no more is good: that is the capacity. Then three times as
-much is offered, and then half of it.
+without enough whole futures is not. First the rate is raised until no more is good. What is good at the best rate when it is offered
+again is the capacity: the best of many rounds alone would be the luckiest. Then three times as much is offered, and then half of it.
 """
 
 import argparse
@@ -36,7 +36,9 @@ from service.vocabulary.reference import Split
 OUT = Path("build/overload.json")
 FIRST_RATE, STEEPNESS, STEP_S = 6.0, 1.4, 8.0
 """Of the ramp: proposals a second at first, the factor from step to step, and how long a step is."""
-BURST, BURST_S, CALM_S = 3.0, 20.0, 10.0
+BURST, BURST_S, CALM_S = 3.0, 30.0, 10.0
+WELL_S, STRIDE_S = 2.0, 0.25
+"""How long all must be good to count as recovered, and where that may begin."""
 WITHOUT_EVIDENCE = ("too_few_rollouts", "world_model_unavailable")
 AIMS = {"goodput_ratio": 0.9, "accepted_p99_over_deadline": 1.0, "refusal_p99_ms": 20.0, "recovery_s": 5.0}
 """The first is a least, the others are a most."""
@@ -164,23 +166,37 @@ async def measure(service: Service, step_s: float, burst_s: float, calm_s: float
         while rising([each.goodput for each in rounds.values()]):
             rounds[f"ramp, {rate:.0f}/s"] = Round.of(await crowd.round(rate, step_s, len(rounds)), step_s)
             rate *= STEEPNESS
-        capacity = max(each.goodput for each in rounds.values())
+        best = FIRST_RATE * STEEPNESS ** int(np.argmax([each.goodput for each in rounds.values()]))
+        peak = Round.of(await crowd.round(best, burst_s, 99), burst_s)
+        capacity = peak.goodput
         burst = Round.of(await crowd.round(BURST * capacity, burst_s, 100), burst_s)
         after = await crowd.round(capacity / 2, calm_s, 101)
-    rounds |= {f"burst, {BURST:g} x capacity": burst, "calm, half of it": Round.of(after, calm_s)}
+    rounds |= {
+        f"peak, {best:.0f}/s": peak,
+        f"burst, {BURST:g} x capacity": burst,
+        "calm, half of it": Round.of(after, calm_s),
+    }
     figures: dict[str, Any] = {
         "capacity": capacity,
         "offered": burst.offered,
         "goodput_ratio": burst.goodput / capacity,
         "accepted_p99_over_deadline": burst.accepted_p99_over_deadline,
         "refusal_p99_ms": burst.refusal_p99_ms,
-        "recovery_s": max((each.due for each in after if not each.good), default=0.0),
+        "recovery_s": recovered(after, calm_s),
     }
     return (
         {"at": crowd.date}
         | figures
         | {"missed": missed(figures), "rounds": {name: asdict(each) for name, each in rounds.items()}}
     )
+
+
+def recovered(answers: Sequence[Answer], seconds: float) -> float:
+    """From when on all that was asked within `WELL_S` was good; infinite if never."""
+    for begin in np.arange(0.0, max(seconds - WELL_S, 0.0) + STRIDE_S, STRIDE_S):
+        if all(each.good for each in answers if begin <= each.due < begin + WELL_S):
+            return float(begin)
+    return float("inf")
 
 
 def rising(goodput: Sequence[float]) -> bool:

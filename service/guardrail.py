@@ -399,7 +399,7 @@ class Guardrail:
             async with asyncio.timeout(max(case.deadline.left, 0.001)):
                 await self.rooms.ledger.append(decision, case.proposal.tenant, ruling)
         except TimeoutError as error:
-            raise LedgerUnavailable("the decision could not be recorded within the budget") from error
+            raise LedgerUnavailable("the decision could not be recorded within the budget", retry_after=1) from error
         return decision
 
 

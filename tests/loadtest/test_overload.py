@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.overload import Answer, Round, arrivals, measure, missed, proposals, rising, simulated
+from loadtest.overload import Answer, Round, arrivals, measure, missed, proposals, recovered, rising, simulated
 from loadtest.process import started
 
 KEPT = {
@@ -42,6 +42,12 @@ def test_every_aim_can_be_missed(figure: str, value: float) -> None:
 def test_the_ramp_goes_on_until_two_steps_gave_no_more() -> None:
     assert rising([]) and rising([5.0]) and rising([5.0, 4.0]) and rising([5.0, 4.0, 6.0]) and rising([5.0, 6.0, 4.0])
     assert not rising([5.0, 6.0, 4.0, 5.9])
+
+
+def test_recovered_is_when_two_seconds_were_good_throughout() -> None:
+    late = [Answer(due, 100, 1, 200, 0.1, good=due != 1.6) for due in (0.1, 0.9, 1.6, 2.5, 3.4)]
+    assert recovered(late, 4.0) == 1.75 and recovered([], 4.0) == 0.0
+    assert recovered([Answer(due / 2, 100, 1, 503, 0.1, good=False) for due in range(8)], 4.0) == float("inf")
 
 
 def test_an_answer_without_enough_whole_futures_is_not_good() -> None:
