@@ -103,8 +103,8 @@ async def _timed(way: Way, case: Case) -> tuple[float, bool]:
 async def measure(plan: Plan, port: int = 0, peer: str = "", peer_model: str = MODEL) -> Told:
     where, drawn, found = machine(), bodies(), dict[str, Told]()
     with playing(WORK / "engine.log", port) as engine:
-        limits = dict.fromkeys(("full_until", "quorum_until", "admit_until"), 2 * max(plan.asked))
-        start = partial(service, WORK / "service", plan.history, world="vllm", vllm_model=MODEL, **limits)
+        places = 2 * max(plan.asked)
+        start = partial(service, WORK / "service", plan.history, world="vllm", vllm_model=MODEL, in_flight=places)
         async with client(engine.url) as bare, client(peer or None) as other:
             ways: dict[str, Way] = {"plain loop": partial(ask_engine, bare)}
             if peer:
