@@ -72,7 +72,7 @@ def test_what_is_asked_is_of_every_domain_and_needs_a_simulation(tmp_path: Path)
 
 
 def test_a_short_run_finds_a_capacity_and_tells_all_that_is_owed(tmp_path: Path) -> None:
-    with started(tmp_path, scripted_latency_ms=50) as service:
+    with started(tmp_path, scripted_latency_ms=50, max_in_flight=4) as service:
         told = asyncio.run(measure(service, step_s=1.0, burst_s=1.5, calm_s=1.0))
     assert told["capacity"] > 0 and told["offered"] > told["capacity"]
     assert set(KEPT) < set(told)
