@@ -28,12 +28,19 @@ class Arrival:
 
 def arrivals(profile: Profile, seed: int) -> Iterator[Arrival]:
     """A Poisson process, thinned from one of the highest rate. Equal seeds are equal traffic."""
-    chance, second = Random(f"arrivals/{seed}"), 0.0
+    chance = Random(f"arrivals/{seed}")
     drawn = {domain: bodies(domain, seed) for domain in profile.mix}
-    while (second := second + chance.expovariate(profile.peak)) < profile.duration_s:
+    for second in moments(chance, profile.peak, profile.duration_s):
         if chance.random() * profile.peak < profile.rate_at(second):
             (domain,) = chance.choices([*profile.mix], [*profile.mix.values()])
             yield Arrival(second, domain, next(drawn[domain]))
+
+
+def moments(chance: Random, rate: float, seconds: float) -> Iterator[float]:
+    """Of a Poisson process of so many a second."""
+    second = 0.0
+    while (second := second + chance.expovariate(rate)) < seconds:
+        yield second
 
 
 def bodies(domain: str, seed: int) -> Iterator[Told]:

@@ -64,13 +64,13 @@ async def serve(settings: Settings) -> None:
     draining = Draining()
     with _bound(settings) as listener:
         app = create_app(settings, await furnish(settings, system_chance().now()), draining=draining)
-        _unhurried()
+        _loop_first()
         await _serve(Server(app, draining, settings.log_level, settings.drain_s), listener)
 
 
-def _unhurried() -> None:
-    """The event loop answers the refused while the world model computes: neither a full collection (80 ms) nor a thread that
-    keeps the interpreter (5 ms) should keep it from that."""
+def _loop_first() -> None:
+    """The event loop answers the refused while the world model computes: neither a full collection nor a thread that
+    keeps the interpreter should keep it from that."""
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH_S)

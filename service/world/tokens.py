@@ -42,7 +42,7 @@ class PlainText:
         return str(self._plain.id_to_token(token)).replace("\u0120", " ")
 
     def _encoded(self, *texts: str) -> list[list[int]]:
-        """One by one: a batch is spread over threads, and on busy cores whoever asks waits 16 ms for them to wake."""
+        """One by one: a batch is spread over threads, and on busy cores whoever asks waits for them to wake."""
         return [self._plain.encode(text, add_special_tokens=False).ids for text in texts]
 
 
